@@ -1,0 +1,1 @@
+"""The ledger's contracts and their records."""

@@ -1,0 +1,1 @@
+"""The fedfabric command: composition root."""

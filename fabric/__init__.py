@@ -1,0 +1,1 @@
+"""Hyperledger Fabric for Python: chaincode protocol, Gateway client, identities, configuration and blocks."""

@@ -1,0 +1,1 @@
+"""An asyncio client of the peer's Gateway service, with the official clients' object model."""

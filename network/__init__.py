@@ -1,0 +1,1 @@
+"""Describes, brings up, changes and observes Fabric networks."""
