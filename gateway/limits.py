@@ -1,0 +1,49 @@
+"""Every bound that the gateway puts on what comes from outside, and every deadline that it keeps, with their units."""
+
+from dataclasses import dataclass
+
+__all__ = ["Deadlines", "Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on foreign input. Beyond one of them a call ends with RESOURCE_EXHAUSTED and nothing has changed."""
+
+    message_bytes: int = 4 << 20
+    """One gRPC message, either way: a segment of a blob and room for its frame."""
+    blob_bytes: int = 16 << 30
+    """The largest blob that is taken in or fetched."""
+    plan_bytes: int = 16 << 20
+    """The largest plan bundle."""
+    open_uploads: int = 16
+    """Uploads that are not finished, of all callers together."""
+    watchers: int = 256
+    """Streams of job events that are open at a time."""
+    page_rows: int = 500
+    """Rows in one answer of a list."""
+    concurrent_calls: int = 1024
+    """Calls served at a time; more wait in gRPC."""
+    fetches: int = 4
+    """Blobs fetched from other gateways at a time."""
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long the gateway waits, in seconds. Nothing waits without one."""
+
+    ledger: float = 60.0
+    """One act on the ledger, from its proposal to its commit, with retries."""
+    evaluate: float = 15.0
+    """One question to the ledger."""
+    fetch: float = 600.0
+    """One blob from another gateway, all tries together."""
+    fetch_idle: float = 20.0
+    """Between two segments of a fetch."""
+    connect: float = 10.0
+    """For a connection to another gateway or to the peer."""
+    training: float = 3600.0
+    """The longest that a trainer may run when the round's own deadline is later."""
+    zygote_start: float = 120.0
+    """For the zygote to import torch and say that it is ready."""
+    stop: float = 10.0
+    """For open calls to end when the gateway stops."""
