@@ -1,0 +1,332 @@
+"""The recipe of one round, which a gateway, the one-process simulation and the auditor share.
+
+`encode_update` turns a trained delta into the bytes that a member publishes; `aggregate` turns the round's updates into
+the next global model and the digest that every honest member attests. Both go segment by segment, so memory does not
+grow with the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from .digests import tagged_json_hash
+from .encoding import RingEncoding, ring_specs, sum_segments, within
+from .errors import AggregationError, EncodingError, UpdateRefusedError
+from .manifests import Manifest, ManifestBuilder
+from .server import SCALAR, ServerOptimizer, check_arithmetic
+from .tensor_files import TensorFileWriter
+from .tensors import AVERAGED, SEGMENT, MemoryWriter, Tensors, TensorSpec, TensorWriter, segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from .rounding import Rounding
+
+DELTA = "delta"
+"""The vector that FedAvg's members send: their local model less the global one. Its tensors are delta/NAME."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """A member's encoded update: `tensors` are U32 under delta/NAME, `samples` is n_k as registered in its record."""
+
+    member: str
+    tensors: Tensors
+    samples: int
+
+
+@dataclass(frozen=True)
+class EncodedUpdate:
+    """What encoding gave: the update, its manifest and digest, and how many of its elements the clip cut."""
+
+    tensors: Tensors
+    manifest: Manifest
+    saturated: int
+    elements: int
+
+    @property
+    def digest(self) -> str:
+        """The update's digest."""
+        return self.manifest.digest
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The outcome of a round.
+
+    digest: H(ring sum ‖ model ‖ optimiser state), what members attest.
+    counted: the members in the sum, refused: those left out and why. Both follow from the updates' bytes alone, so that
+    honest members agree on them.
+    """
+
+    model: Tensors
+    state: Tensors
+    model_digest: str
+    state_digest: str
+    ring_digest: str
+    digest: str
+    counted: tuple[str, ...]
+    samples: int
+    refused: tuple[UpdateRefusedError, ...]
+
+
+def aggregate_digest(ring: str, model: str, state: str) -> str:
+    """Return the digest attested for a round, from the digests of ring sum, model and optimiser state."""
+    return tagged_json_hash("aggregate", {"v": 1, "ring": ring, "model": model, "state": state})
+
+
+def averaged_specs(model: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """Return a model's tensors that are averaged, in name order.
+
+    Raises:
+        AggregationError: a tensor has a float type that this does not average (F16).
+    """
+    for name, spec in model.items():
+        if spec.dtype.startswith("F") and spec.dtype not in AVERAGED:
+            raise AggregationError(f"{name}: a model's float tensors are {' or '.join(AVERAGED)}, not {spec.dtype}")
+    return {name: model[name] for name in sorted(model) if model[name].dtype in AVERAGED}
+
+
+def delta_specs(model: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """Return the tensors that a trainer's delta has for a model: delta/NAME for each averaged one."""
+    return {f"{DELTA}/{name}": spec for name, spec in averaged_specs(model).items()}
+
+
+def update_specs(model: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """Return the tensors that an encoded update has for a model."""
+    return ring_specs(delta_specs(model))
+
+
+def encode_update(
+    delta: Tensors,
+    model: Mapping[str, TensorSpec],
+    samples: int,
+    encoding: RingEncoding,
+    rounding: Rounding,
+    *,
+    out: Path | None = None,
+) -> EncodedUpdate:
+    """Encode a trained delta for publication, into the file `out` or in memory.
+
+    Args:
+        delta: the trainer's delta/NAME tensors; distrusted.
+        model: the global model's specs.
+        samples: n_k, at most what the organisation registered.
+        encoding: the round's.
+        rounding: the bits of this organisation, job, round and attempt.
+        out: path of the safetensors file to write.
+
+    Raises:
+        EncodingError: other tensors than the model's, NaN, infinity, samples out of range.
+    """
+    _require_specs(delta.specs, delta_specs(model))
+    specs = update_specs(model)
+    builder = ManifestBuilder(specs)
+    with _Writer(specs, out) as writer:
+        saturated = encoding.encode_tensors(delta, samples, rounding, _Hashed(writer.writer, builder))
+        tensors = writer.finish()
+    return EncodedUpdate(tensors, builder.finish(), saturated, sum(spec.size for spec in specs.values()))
+
+
+def aggregate(
+    model: Tensors,
+    updates: Iterable[Update],
+    encoding: RingEncoding,
+    optimizer: ServerOptimizer,
+    state: Tensors | None = None,
+    *,
+    out: Path | None = None,
+) -> Aggregate:
+    """Sum a round's updates exactly and step the global model.
+
+    An update whose tensors or values no honest member can send is left out, and the rest is summed without it.
+
+    Args:
+        model: the global model that the updates were trained from.
+        updates: at most K, from distinct members, whose samples add up to at most N.
+        encoding: the round's.
+        optimizer: the job's.
+        state: the optimiser's state after the previous round; None before the first.
+        out: folder for model.safetensors and state.safetensors; None keeps both in memory.
+
+    Raises:
+        AggregationError: no update is left, or the round's numbers contradict each other.
+        ArithmeticUnfitError: this process would compute other digests than everybody else.
+    """
+    check_arithmetic()
+    averaged = averaged_specs(model.specs)
+    if not averaged:
+        raise AggregationError("the model has no tensor that is averaged", code="EMPTY_MODEL")
+    state = optimizer.init(averaged) if state is None else state
+    expected = {name: spec for name, (spec, _) in optimizer.state_specs(averaged).items()}
+    if dict(state.specs) != expected:
+        raise AggregationError("the optimiser's state is not that of this model and optimiser", code="STATE")
+    candidates = sorted(updates, key=lambda update: update.member)
+    _check_cohort(candidates, encoding)
+    refused: list[UpdateRefusedError] = []
+    valid: list[Update] = []
+    wanted = update_specs(model.specs)
+    for update in candidates:
+        try:
+            _require_specs(update.tensors.specs, wanted)
+            encoding.factor(update.samples)
+        except EncodingError as error:
+            refused.append(UpdateRefusedError(update.member, str(error)))
+        else:
+            valid.append(update)
+    while valid:
+        try:
+            return _aggregate(model, valid, encoding, optimizer, state, refused=tuple(refused), out=out)
+        except UpdateRefusedError as error:
+            # found while summing, so that honest rounds read every update once only
+            refused.append(error)
+            valid = [update for update in valid if update.member != error.member]
+    raise AggregationError(
+        "no update is valid: " + "; ".join(str(error) for error in refused[:8]) if refused else "no update",
+        code="NO_UPDATES",
+    )
+
+
+def _check_cohort(updates: list[Update], encoding: RingEncoding) -> None:
+    members = [update.member for update in updates]
+    if len(set(members)) != len(members):
+        raise AggregationError("a member has two updates in one round", code="DUPLICATE")
+    if len(updates) > encoding.cohort:
+        raise AggregationError(f"{len(updates)} updates of a cohort of {encoding.cohort}", code="COHORT")
+    if sum(update.samples for update in updates) > encoding.total_samples:
+        raise AggregationError("the updates' samples add up to more than the cohort registered", code="SAMPLES")
+
+
+def _require_specs(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) -> None:
+    if dict(found) == dict(wanted):
+        return
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise EncodingError(f"tensor {name} is missing", code="TENSORS")
+        if name not in wanted:
+            raise EncodingError(f"tensor {name} is not one of the model's", code="TENSORS")
+        if found[name] != wanted[name]:
+            raise EncodingError(
+                f"tensor {name} is {found[name].dtype} {list(found[name].shape)}, "
+                f"the model takes {wanted[name].dtype} {list(wanted[name].shape)}",
+                code="TENSORS",
+            )
+
+
+def _aggregate(
+    model: Tensors,
+    updates: list[Update],
+    encoding: RingEncoding,
+    optimizer: ServerOptimizer,
+    state: Tensors,
+    *,
+    refused: tuple[UpdateRefusedError, ...],
+    out: Path | None,
+) -> Aggregate:
+    samples = sum(update.samples for update in updates)
+    limits = [encoding.limit(update.samples) for update in updates]
+    state_specs = dict(state.specs)
+    ring_manifest = ManifestBuilder(update_specs(model.specs))
+    model_manifest = ManifestBuilder(model.specs)
+    state_manifest = ManifestBuilder(state_specs)
+    with (
+        _Writer(model.specs, out and out / "model.safetensors") as model_sink,
+        _Writer(state_specs, out and out / "state.safetensors") as state_sink,
+    ):
+        models = _Hashed(model_sink.writer, model_manifest)
+        states = _Hashed(state_sink.writer, state_manifest)
+        scalars = optimizer.advance(
+            {
+                name.removeprefix(SCALAR): float(state.read(name, 0, 1)[0])
+                for name in state_specs
+                if name.startswith(SCALAR)
+            }
+        )
+        for name, value in scalars.items():
+            states.write(SCALAR + name, np.array([value]))
+        for name, spec in model.specs.items():
+            for start, stop in segments(spec.size, SEGMENT):
+                old = model.read(name, start, stop)
+                if spec.dtype not in AVERAGED:
+                    models.write(name, old)
+                    continue
+                pieces = _checked(updates, limits, f"{DELTA}/{name}", start, stop)
+                ring = sum_segments(pieces)
+                ring_manifest.add(f"{DELTA}/{name}", ring)
+                slots = {slot: state.read(f"{slot}/{name}", start, stop) for slot in optimizer.slots}
+                stepped, new_slots = optimizer.step_segment(
+                    old.astype(np.float64), encoding.decode_segment(ring, samples), slots, scalars
+                )
+                models.write(name, _cast(name, stepped, spec))
+                for slot, values in new_slots.items():
+                    states.write(f"{slot}/{name}", values)
+        new_model, new_state = model_sink.finish(), state_sink.finish()
+    digests = (ring_manifest.finish().digest, model_manifest.finish().digest, state_manifest.finish().digest)
+    return Aggregate(
+        model=new_model,
+        state=new_state,
+        model_digest=digests[1],
+        state_digest=digests[2],
+        ring_digest=digests[0],
+        digest=aggregate_digest(*digests),
+        counted=tuple(update.member for update in updates),
+        samples=samples,
+        refused=refused,
+    )
+
+
+def _checked(updates: list[Update], limits: list[int], name: str, start: int, stop: int) -> list[NDArray[np.uint32]]:
+    pieces = []
+    for update, limit in zip(updates, limits, strict=True):
+        piece = cast("NDArray[np.uint32]", update.tensors.read(name, start, stop))
+        if not within(piece, limit):
+            raise UpdateRefusedError(update.member, f"{name} exceeds the range of its weight, ±{limit}")
+        pieces.append(piece)
+    return pieces
+
+
+def _cast(name: str, values: NDArray[np.float64], spec: TensorSpec) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        result = values.astype(spec.numpy)
+    if not np.all(np.isfinite(result)):
+        raise AggregationError(f"{name}: the server step left the range of {spec.dtype}", code="NOT_FINITE")
+    return result
+
+
+class _Writer:
+    """A tensor writer into a file, or into memory where there is no path; removes what is not finished."""
+
+    def __init__(self, specs: Mapping[str, TensorSpec], path: Path | None) -> None:
+        self.writer: TensorWriter = MemoryWriter(specs) if path is None else TensorFileWriter(path, specs)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self.writer, TensorFileWriter):
+            self.writer.abandon()
+
+    def finish(self) -> Tensors:
+        return self.writer.finish()
+
+
+class _Hashed:
+    """Writes tensors and builds their manifest in one pass."""
+
+    def __init__(self, writer: TensorWriter, builder: ManifestBuilder) -> None:
+        self._writer = writer
+        self._builder = builder
+
+    def write(self, name: str, values: NDArray[Any]) -> None:
+        values = np.ascontiguousarray(values)
+        self._builder.add(name, values)
+        self._writer.write(name, values)
+
+    def finish(self) -> Tensors:
+        return self._writer.finish()
