@@ -1,0 +1,95 @@
+"""A commit: asking the peer how a submitted transaction ended."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fabric_protos.gateway import gateway_pb2
+
+from .calls import Calls
+from .messages import opened
+from .validation_codes import ValidationCode
+
+__all__ = ["Commit", "Status"]
+
+_Bytes: TypeAlias = bytes  # the class has a property of that name
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a transaction ended: its validation code and the number of its block, counted from 0."""
+
+    code: ValidationCode
+    block_number: int
+    transaction_id: str
+
+    @property
+    def successful(self) -> bool:
+        """Whether the transaction was valid, so that its writes hold."""
+        return self.code is ValidationCode.VALID
+
+
+class Commit:
+    """The question how a transaction ended. It may be asked again, by anybody with an identity of the channel.
+
+    Attributes:
+        transaction_id: of the transaction.
+        result: what the contract returned; holds only if the transaction was valid. b"" where it is not known.
+    """
+
+    def __init__(
+        self, calls: Calls, signed: gateway_pb2.SignedCommitStatusRequest, transaction_id: str, result: _Bytes = b""
+    ) -> None:
+        self._calls = calls
+        self._signed = signed
+        self.transaction_id = transaction_id
+        self.result = result
+
+    @classmethod
+    def build(cls, calls: Calls, channel_name: str, transaction_id: str, result: _Bytes = b"") -> "Commit":
+        """The unsigned question, for a transaction of any client."""
+        request = gateway_pb2.CommitStatusRequest(
+            channel_id=channel_name, transaction_id=transaction_id, identity=calls.identity.serialized()
+        )
+        signed = gateway_pb2.SignedCommitStatusRequest(request=request.SerializeToString())
+        return cls(calls, signed, transaction_id, result)
+
+    @classmethod
+    def parse(cls, calls: Calls, data: _Bytes, signature: _Bytes = b"") -> "Commit":
+        """The commit of `Commit.bytes`, with a signature made elsewhere if one is given.
+
+        Raises:
+            MalformedError: the bytes are no commit status request.
+        """
+        signed = opened(gateway_pb2.SignedCommitStatusRequest, data)
+        request = opened(gateway_pb2.CommitStatusRequest, signed.request)
+        if signature:
+            signed.signature = signature
+        return cls(calls, signed, request.transaction_id)
+
+    @property
+    def bytes(self) -> _Bytes:
+        """The whole (gateway.SignedCommitStatusRequest), with its signature if it has one."""
+        return bytes(self._signed.SerializeToString())
+
+    @property
+    def message(self) -> _Bytes:
+        """What is to be signed."""
+        return bytes(self._signed.request)
+
+    @property
+    def digest(self) -> _Bytes:
+        """SHA-256 of what is to be signed."""
+        return hashlib.sha256(self.message).digest()
+
+    async def status(self) -> Status:
+        """Wait until the transaction is in a block and return how it ended.
+
+        Raises:
+            CommitStatusError: it could not be learnt in time.
+            UnsignedError: it is unsigned and the gateway can't sign.
+        """
+        if not self._signed.signature:
+            self._signed.signature = self._calls.sign(self.message)
+        reply = await self._calls.commit_status(self._signed, self.transaction_id)
+        return Status(ValidationCode(reply.result), reply.block_number, self.transaction_id)
