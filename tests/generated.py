@@ -1,0 +1,91 @@
+"""Compare generated files with what they are made from; with --write, make them anew.
+
+Each entry of GENERATORS gives the whole content that a committed file should have. `make check` compares, `make proto`
+writes.
+"""
+
+import argparse
+import difflib
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def grpc_stubs() -> Mapping[Path, bytes]:
+    """gateway/v1 from proto/."""
+    from grpc_tools import protoc  # noqa: PLC0415 - only where stubs are made
+
+    sources = sorted((ROOT / "proto").rglob("*.proto"))
+    with tempfile.TemporaryDirectory() as folder:
+        status = protoc.main(
+            [
+                "protoc",
+                f"-I{ROOT / 'proto'}",
+                f"--python_out={folder}",
+                f"--pyi_out={folder}",
+                f"--grpc_python_out={folder}",
+                *map(str, sources),
+            ]
+        )
+        if status:
+            raise SystemExit(f"protoc ended with status {status}")
+        made = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return {
+            ROOT / path.relative_to(Path(folder) / "fedfabric"): path.read_bytes()
+            for path in made
+            # A file without services gets an empty module of stubs.
+            if not (path.name.endswith("_pb2_grpc.py") and b"class " not in path.read_bytes())
+        }
+
+
+GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [grpc_stubs]
+"""Other rooms add theirs: a function that returns the content of each file it makes."""
+
+# What a generator owns completely: a file here that no generator makes is a left-over.
+OWNED = [(ROOT / "gateway" / "v1", "*_pb2*")]
+
+
+def main() -> int:
+    """Return 0 when every generated file is up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the files instead of comparing them")
+    write = parser.parse_args().write
+    stale = []
+    made: dict[Path, bytes] = {}
+    for generator in GENERATORS:
+        made.update(generator())
+    for path, content in made.items():
+        found = path.read_bytes() if path.exists() else b""
+        if found == content:
+            continue
+        stale.append(path)
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        else:
+            sys.stdout.writelines(
+                list(
+                    difflib.unified_diff(
+                        found.decode().splitlines(keepends=True),
+                        content.decode().splitlines(keepends=True),
+                        str(path.relative_to(ROOT)),
+                        "generated",
+                    )
+                )[:20]
+            )
+    for folder, pattern in OWNED:
+        for path in sorted(folder.glob(pattern)):
+            if path not in made:
+                stale.append(path)
+                if write:
+                    path.unlink()
+    for path in stale:
+        print(f"{path.relative_to(ROOT)}: {'written' if write else 'not up to date: run `make proto`'}")
+    return 0 if write or not stale else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
