@@ -142,7 +142,10 @@ class PeerAdministration:
         return _parsed(common_pb2.Block, answer, "GetConfigBlock")
 
     async def height(self, channel_name: str) -> int:
-        """Return how many blocks of the channel the peer has."""
+        """Return how many blocks of the channel the peer has.
+
+        The peer of a newcomer refuses ("access denied") until it has the block that admits its organisation.
+        """
         answer = await self._query("qscc", "GetChainInfo", channel_name.encode())
         return int(_parsed(ledger_pb2.BlockchainInfo, answer, "GetChainInfo").height)
 
