@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .handler import Capabilities, Handler, Limits
     from .invocation import Invocation, Response
     from .keys import create_composite_key, split_composite_key
+    from .memory_peer import MemoryPeer, TransactionRefusedError
     from .server import ChaincodeServer, serve
     from .settings import ServerSettings, TransportSecurity
     from .stub import KV, KeyModification, Page, Rows, Stub
@@ -30,6 +31,7 @@ _HOMES = {
     "handler": ("Capabilities", "Handler", "Limits"),
     "invocation": ("Invocation", "Response"),
     "keys": ("create_composite_key", "split_composite_key"),
+    "memory_peer": ("MemoryPeer", "TransactionRefusedError"),
     "server": ("ChaincodeServer", "serve"),
     "settings": ("ServerSettings", "TransportSecurity"),
     "stub": ("KV", "KeyModification", "Page", "Rows", "Stub"),
@@ -48,6 +50,7 @@ __all__ = [
     "Invocation",
     "KeyModification",
     "Limits",
+    "MemoryPeer",
     "Page",
     "Parameter",
     "PeerError",
@@ -59,6 +62,7 @@ __all__ = [
     "ShimError",
     "Stub",
     "Transaction",
+    "TransactionRefusedError",
     "TransportSecurity",
     "UsageError",
     "create_composite_key",
