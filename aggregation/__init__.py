@@ -25,6 +25,7 @@ from .rounds import (
     averaged_specs,
     delta_specs,
     encode_update,
+    step,
     update_specs,
 )
 from .server import (
@@ -85,6 +86,7 @@ __all__ = [
     "merkle_root_of_digests",
     "rounding_stream",
     "server_optimizer",
+    "step",
     "tagged_hash",
     "tagged_json_hash",
     "to_arrays",

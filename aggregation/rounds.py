@@ -7,8 +7,8 @@ grow with the model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -71,9 +71,9 @@ class Aggregate:
     state_digest: str
     ring_digest: str
     digest: str
-    counted: tuple[str, ...]
     samples: int
-    refused: tuple[UpdateRefusedError, ...]
+    counted: tuple[str, ...] = ()
+    refused: tuple[UpdateRefusedError, ...] = ()
 
 
 def aggregate_digest(ring: str, model: str, state: str) -> str:
@@ -127,11 +127,10 @@ def encode_update(
     """
     _require_specs(delta.specs, delta_specs(model))
     specs = update_specs(model)
-    builder = ManifestBuilder(specs)
-    with _Writer(specs, out) as writer:
-        saturated = encoding.encode_tensors(delta, samples, rounding, _Hashed(writer.writer, builder))
-        tensors = writer.finish()
-    return EncodedUpdate(tensors, builder.finish(), saturated, sum(spec.size for spec in specs.values()))
+    with _Output(specs, out) as output:
+        saturated = encoding.encode_tensors(delta, samples, rounding, output)
+        tensors = output.finish()
+    return EncodedUpdate(tensors, output.manifest, saturated, sum(spec.size for spec in specs.values()))
 
 
 def aggregate(
@@ -159,14 +158,6 @@ def aggregate(
         AggregationError: no update is left, or the round's numbers contradict each other.
         ArithmeticUnfitError: this process would compute other digests than everybody else.
     """
-    check_arithmetic()
-    averaged = averaged_specs(model.specs)
-    if not averaged:
-        raise AggregationError("the model has no tensor that is averaged", code="EMPTY_MODEL")
-    state = optimizer.init(averaged) if state is None else state
-    expected = {name: spec for name, (spec, _) in optimizer.state_specs(averaged).items()}
-    if dict(state.specs) != expected:
-        raise AggregationError("the optimiser's state is not that of this model and optimiser", code="STATE")
     candidates = sorted(updates, key=lambda update: update.member)
     _check_cohort(candidates, encoding)
     refused: list[UpdateRefusedError] = []
@@ -181,16 +172,125 @@ def aggregate(
         else:
             valid.append(update)
     while valid:
+        samples = sum(update.samples for update in valid)
         try:
-            return _aggregate(model, valid, encoding, optimizer, state, refused=tuple(refused), out=out)
+            outcome = step(model, RingSum(valid, encoding), samples, encoding, optimizer, state=state, out=out)
         except UpdateRefusedError as error:
             # found while summing, so that honest rounds read every update once only
             refused.append(error)
             valid = [update for update in valid if update.member != error.member]
+        else:
+            members = tuple(update.member for update in valid)
+            return replace(outcome, counted=members, refused=tuple(refused))
     raise AggregationError(
         "no update is valid: " + "; ".join(str(error) for error in refused[:8]) if refused else "no update",
         code="NO_UPDATES",
     )
+
+
+class RingSum:
+    """The sum modulo 2^32 of checked updates, as tensors that are summed while they are read."""
+
+    def __init__(self, updates: list[Update], encoding: RingEncoding) -> None:
+        self._updates = updates
+        self._limits = [encoding.limit(update.samples) for update in updates]
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """The specs that all updates share."""
+        return self._updates[0].tensors.specs
+
+    def read(self, name: str, start: int, stop: int) -> NDArray[np.uint32]:
+        """Return elements [start, stop) of the sum.
+
+        Raises:
+            UpdateRefusedError: an update holds a value beyond its member's weight.
+        """
+        pieces = []
+        for update, limit in zip(self._updates, self._limits, strict=True):
+            piece = cast("NDArray[np.uint32]", update.tensors.read(name, start, stop))
+            if not within(piece, limit):
+                raise UpdateRefusedError(update.member, f"{name} exceeds the range of its weight, ±{limit}")
+            pieces.append(piece)
+        return sum_segments(pieces)
+
+
+def step(
+    model: Tensors,
+    ring_sum: Tensors,
+    samples: int,
+    encoding: RingEncoding,
+    optimizer: ServerOptimizer,
+    *,
+    state: Tensors | None = None,
+    out: Path | None = None,
+) -> Aggregate:
+    """Decode a ring sum and step the global model: the server's half of a round.
+
+    Args:
+        model: the global model before the round.
+        ring_sum: U32 tensors delta/NAME, the sum of the survivors' encoded updates.
+        samples: n_surv, the survivors' samples together.
+        encoding: the round's.
+        optimizer: the job's.
+        state: the optimiser's state after the previous round; None before the first.
+        out: folder for model.safetensors and state.safetensors; None keeps both in memory.
+
+    Raises:
+        AggregationError: tensors that are not the model's, or a result that is not finite.
+        ArithmeticUnfitError: this process would compute other digests than everybody else.
+    """
+    check_arithmetic()
+    averaged = averaged_specs(model.specs)
+    if not averaged:
+        raise AggregationError("the model has no tensor that is averaged", code="EMPTY_MODEL")
+    _require_specs(ring_sum.specs, update_specs(model.specs))
+    state = optimizer.init(averaged) if state is None else state
+    state_specs = dict(state.specs)
+    if state_specs != {name: spec for name, (spec, _) in optimizer.state_specs(averaged).items()}:
+        raise AggregationError("the optimiser's state is not that of this model and optimiser", code="STATE")
+    with (
+        _Output(model.specs, out and out / "model.safetensors") as new_model,
+        _Output(state_specs, out and out / "state.safetensors") as new_state,
+    ):
+        ring = ManifestBuilder(ring_sum.specs)
+        scalars = optimizer.advance(_scalars(state))
+        for name, value in scalars.items():
+            new_state.write(SCALAR + name, np.array([value]))
+        for name, spec in model.specs.items():
+            for start, stop in segments(spec.size, SEGMENT):
+                old = model.read(name, start, stop)
+                if name not in averaged:
+                    new_model.write(name, old)
+                    continue
+                summed = ring_sum.read(f"{DELTA}/{name}", start, stop)
+                ring.add(f"{DELTA}/{name}", summed)
+                stepped, slots = optimizer.step_segment(
+                    old.astype(np.float64),
+                    encoding.decode_segment(summed, samples),
+                    {slot: state.read(f"{slot}/{name}", start, stop) for slot in optimizer.slots},
+                    scalars,
+                )
+                new_model.write(name, _cast(name, stepped, spec))
+                for slot, values in slots.items():
+                    new_state.write(f"{slot}/{name}", values)
+        tensors = new_model.finish(), new_state.finish()
+    ring_digest = ring.finish().digest
+    return Aggregate(
+        model=tensors[0],
+        state=tensors[1],
+        model_digest=new_model.digest,
+        state_digest=new_state.digest,
+        ring_digest=ring_digest,
+        digest=aggregate_digest(ring_digest, new_model.digest, new_state.digest),
+        samples=samples,
+    )
+
+
+def _scalars(state: Tensors) -> dict[str, float]:
+    return {
+        name.removeprefix(SCALAR): float(state.read(name, 0, 1)[0]) for name in state.specs if name.startswith(SCALAR)
+    }
 
 
 def _check_cohort(updates: list[Update], encoding: RingEncoding) -> None:
@@ -219,78 +319,6 @@ def _require_specs(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorS
             )
 
 
-def _aggregate(
-    model: Tensors,
-    updates: list[Update],
-    encoding: RingEncoding,
-    optimizer: ServerOptimizer,
-    state: Tensors,
-    *,
-    refused: tuple[UpdateRefusedError, ...],
-    out: Path | None,
-) -> Aggregate:
-    samples = sum(update.samples for update in updates)
-    limits = [encoding.limit(update.samples) for update in updates]
-    state_specs = dict(state.specs)
-    ring_manifest = ManifestBuilder(update_specs(model.specs))
-    model_manifest = ManifestBuilder(model.specs)
-    state_manifest = ManifestBuilder(state_specs)
-    with (
-        _Writer(model.specs, out and out / "model.safetensors") as model_sink,
-        _Writer(state_specs, out and out / "state.safetensors") as state_sink,
-    ):
-        models = _Hashed(model_sink.writer, model_manifest)
-        states = _Hashed(state_sink.writer, state_manifest)
-        scalars = optimizer.advance(
-            {
-                name.removeprefix(SCALAR): float(state.read(name, 0, 1)[0])
-                for name in state_specs
-                if name.startswith(SCALAR)
-            }
-        )
-        for name, value in scalars.items():
-            states.write(SCALAR + name, np.array([value]))
-        for name, spec in model.specs.items():
-            for start, stop in segments(spec.size, SEGMENT):
-                old = model.read(name, start, stop)
-                if spec.dtype not in AVERAGED:
-                    models.write(name, old)
-                    continue
-                pieces = _checked(updates, limits, f"{DELTA}/{name}", start, stop)
-                ring = sum_segments(pieces)
-                ring_manifest.add(f"{DELTA}/{name}", ring)
-                slots = {slot: state.read(f"{slot}/{name}", start, stop) for slot in optimizer.slots}
-                stepped, new_slots = optimizer.step_segment(
-                    old.astype(np.float64), encoding.decode_segment(ring, samples), slots, scalars
-                )
-                models.write(name, _cast(name, stepped, spec))
-                for slot, values in new_slots.items():
-                    states.write(f"{slot}/{name}", values)
-        new_model, new_state = model_sink.finish(), state_sink.finish()
-    digests = (ring_manifest.finish().digest, model_manifest.finish().digest, state_manifest.finish().digest)
-    return Aggregate(
-        model=new_model,
-        state=new_state,
-        model_digest=digests[1],
-        state_digest=digests[2],
-        ring_digest=digests[0],
-        digest=aggregate_digest(*digests),
-        counted=tuple(update.member for update in updates),
-        samples=samples,
-        refused=refused,
-    )
-
-
-def _checked(updates: list[Update], limits: list[int], name: str, start: int, stop: int) -> list[NDArray[np.uint32]]:
-    pieces = []
-    for update, limit in zip(updates, limits, strict=True):
-        piece = cast("NDArray[np.uint32]", update.tensors.read(name, start, stop))
-        if not within(piece, limit):
-            raise UpdateRefusedError(update.member, f"{name} exceeds the range of its weight, ±{limit}")
-        pieces.append(piece)
-    return pieces
-
-
 def _cast(name: str, values: NDArray[np.float64], spec: TensorSpec) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         result = values.astype(spec.numpy)
@@ -299,29 +327,23 @@ def _cast(name: str, values: NDArray[np.float64], spec: TensorSpec) -> NDArray[A
     return result
 
 
-class _Writer:
-    """A tensor writer into a file, or into memory where there is no path; removes what is not finished."""
+class _Output:
+    """Writes tensors into a file, or into memory where there is no path, and hashes them in the same pass.
+
+    What is not finished is removed on leaving.
+    """
 
     def __init__(self, specs: Mapping[str, TensorSpec], path: Path | None) -> None:
-        self.writer: TensorWriter = MemoryWriter(specs) if path is None else TensorFileWriter(path, specs)
+        self._writer: TensorWriter = MemoryWriter(specs) if path is None else TensorFileWriter(path, specs)
+        self._builder = ManifestBuilder(specs)
+        self.manifest = Manifest(())
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if isinstance(self.writer, TensorFileWriter):
-            self.writer.abandon()
-
-    def finish(self) -> Tensors:
-        return self.writer.finish()
-
-
-class _Hashed:
-    """Writes tensors and builds their manifest in one pass."""
-
-    def __init__(self, writer: TensorWriter, builder: ManifestBuilder) -> None:
-        self._writer = writer
-        self._builder = builder
+        if isinstance(self._writer, TensorFileWriter):
+            self._writer.abandon()
 
     def write(self, name: str, values: NDArray[Any]) -> None:
         values = np.ascontiguousarray(values)
@@ -329,4 +351,9 @@ class _Hashed:
         self._writer.write(name, values)
 
     def finish(self) -> Tensors:
+        self.manifest = self._builder.finish()
         return self._writer.finish()
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
