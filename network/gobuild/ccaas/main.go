@@ -4,7 +4,7 @@
 // {{.address}}; build fills them in from the peer's CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG (a JSON object), so that one
 // package, and so one package id, serves every organisation. A key "file" in that object names a further JSON file
 // whose keys count too: keys and certificates then stay out of the environment, and chaincode added later needs no
-// restart of the peer.
+// restart of the peer. Where a peer has several chaincodes, a key LABEL/KEY goes before KEY for the package of that label.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/template"
 )
 
@@ -50,10 +51,13 @@ func main() {
 
 var errNotOurs = errors.New("the package is not of type ccaas")
 
+type packageMetadata struct {
+	Type  string `json:"type"`
+	Label string `json:"label"`
+}
+
 func detect(arguments []string) error {
-	var metadata struct {
-		Type string `json:"type"`
-	}
+	var metadata packageMetadata
 	if err := readJSON(filepath.Join(arguments[1], "metadata.json"), &metadata); err != nil {
 		return err
 	}
@@ -65,7 +69,11 @@ func detect(arguments []string) error {
 
 func build(arguments []string) error {
 	source, output := arguments[0], arguments[2]
-	values, err := peerValues()
+	var metadata packageMetadata
+	if err := readJSON(filepath.Join(arguments[1], "metadata.json"), &metadata); err != nil {
+		return err
+	}
+	values, err := peerValues(metadata.Label)
 	if err != nil {
 		return err
 	}
@@ -110,8 +118,8 @@ func release(arguments []string) error {
 	return copyFolder(filepath.Join(built, "META-INF", "statedb"), filepath.Join(released, "statedb"))
 }
 
-// peerValues are what this peer puts in the place of the templates.
-func peerValues() (map[string]string, error) {
+// peerValues are what this peer puts in the place of the templates in the package of this label.
+func peerValues(label string) (map[string]string, error) {
 	values := map[string]string{}
 	text := os.Getenv(configuration)
 	if text == "" {
@@ -123,6 +131,11 @@ func peerValues() (map[string]string, error) {
 	if file := values["file"]; file != "" {
 		if err := readJSON(file, &values); err != nil {
 			return nil, err
+		}
+	}
+	for key, value := range values {
+		if name, own := strings.CutPrefix(key, label+"/"); own {
+			values[name] = value
 		}
 	}
 	return values, nil

@@ -1,0 +1,241 @@
+"""The runtime `native`: processes of this machine, under a supervisor of their own."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .errors import PortError, ProcessError
+from .programs import Programs, ensure
+from .runtime import LOOPBACK, ProcessSpec, ProcessState, Progress
+from .specification import interpreter_command
+from .supervisor import LOCK, LOGS, MAXIMUM_LINE_BYTES, folder_address, listening_ports, tail
+
+READY_SECONDS = 30.0
+# What a process inherits from the command's environment; everything else is its own.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
+
+
+class NativeRuntime:
+    """Runs a network's processes on this machine, all on the loopback address."""
+
+    name = "native"
+    listen = LOOPBACK
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._programs: Programs | None = None
+        self._owner: asyncio.StreamWriter | None = None
+
+    async def prepare(self, progress: Progress) -> None:
+        """Find Fabric's programs or build them."""
+        if self._programs is None:
+            self._programs = await asyncio.to_thread(ensure, progress)
+
+    @property
+    def _prepared(self) -> Programs:
+        if self._programs is None:
+            raise ProcessError("the runtime was not prepared before its use")
+        return self._programs
+
+    @property
+    def builder(self) -> str:
+        """The external builder's folder in the cache."""
+        return str(self._prepared.builder)
+
+    @property
+    def configuration(self) -> Path:
+        """Fabric's own core.yaml and orderer.yaml in the cache."""
+        return self._prepared.config
+
+    def host(self, process: str) -> str:  # noqa: ARG002
+        """Every process is reached at the loopback address."""
+        return LOOPBACK
+
+    def inside(self, folder: Path) -> str:
+        """A process sees the host's own folders."""
+        return str(folder)
+
+    async def open(self) -> bool:
+        """Connect to the network's supervisor, or start one that ends with this process until `keep`."""
+        if await self._alive():
+            return False
+        answer = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "fedfabric.network.supervisor",
+            str(self._home),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_inherited(),
+            # A Ctrl-C reaches the terminal's whole group; the supervisor hears of it by the connection instead.
+            start_new_session=True,
+        )
+        _output, errors = await answer.communicate()
+        if answer.returncode:
+            raise ProcessError(
+                f"the supervisor of {self._home} did not start: {errors.decode(errors='replace').strip()}"
+            )
+        reader, self._owner = await self._connect()
+        self._owner.write(b'{"op": "attach"}\n')
+        await reader.readline()
+        return True
+
+    async def keep(self) -> None:
+        """Let the supervisor outlive this process."""
+        if self._owner is not None:
+            self._owner.write(b'{"op": "detach"}\n')
+            await self._owner.drain()
+            await self._release()
+
+    async def start(self, processes: Sequence[ProcessSpec]) -> None:
+        """Start these at once, and wait until all of them listen."""
+        running = {name for name, state in (await self.states()).items() if state.running}
+        require_free_ports([process for process in processes if process.name not in running])
+        async with asyncio.TaskGroup() as group:
+            for process in processes:
+                group.create_task(self._start(process))
+
+    async def _start(self, process: ProcessSpec) -> None:
+        command = process.command
+        if command[0] in {"peer", "orderer"}:
+            command = (str(self._prepared.program(command[0])), *command[1:])
+        description = {
+            "name": process.name,
+            "command": list(interpreter_command(command)),
+            "environment": {**_inherited(), **process.environment},
+            "folder": str(process.folder),
+            "ports": list(process.ports),
+        }
+        _raise_if_failed(await self._ask(op="start", process=description, seconds=READY_SECONDS), process.name)
+
+    async def stop(self, name: str) -> None:
+        """Stop one, and start it no more."""
+        await self._require(name)
+        await self._ask(op="stop", name=name)
+
+    async def restart(self, name: str) -> None:
+        """Stop one and start it again."""
+        await self._require(name)
+        _raise_if_failed(await self._ask(op="restart", name=name, seconds=READY_SECONDS), name)
+
+    async def states(self) -> Mapping[str, ProcessState]:
+        """All processes that the supervisor has, running or not; none where there is no supervisor."""
+        if not await self._alive():
+            return {}
+        answer = await self._ask(op="list")
+        return {state["name"]: ProcessState(**state) for state in answer["processes"]}
+
+    async def log(self, name: str, lines: int) -> str:
+        """The last lines that a process wrote to its standard output and error."""
+        path = self._home / LOGS / f"{name}.log"
+        if path.parent != self._home / LOGS or not path.is_file():
+            known = ", ".join(sorted(log.stem for log in (self._home / LOGS).glob("*.log")))
+            raise ProcessError(f"no process {name} has run here; there are logs of: {known or 'none'}")
+        return await asyncio.to_thread(tail, path, lines)
+
+    async def abandon(self) -> None:
+        """Stop everything if this process is its owner."""
+        if self._owner is not None:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop the network's processes and their supervisor, by asking the supervisor."""
+        if await self._alive():
+            with contextlib.suppress(ConnectionError):
+                await self._ask(op="shutdown")
+            await asyncio.to_thread(_until_released, self._home / LOCK)
+        await self._release()
+
+    async def _require(self, name: str) -> None:
+        known = await self.states()
+        if name not in known:
+            raise ProcessError(f"there is no process {name}; the network runs {', '.join(sorted(known)) or 'none'}")
+
+    async def _alive(self) -> bool:
+        try:
+            _reader, writer = await self._connect()
+        except OSError:
+            return False
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        return True
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        with folder_address(self._home) as address:
+            return await asyncio.open_unix_connection(address, limit=MAXIMUM_LINE_BYTES)
+
+    async def _ask(self, **request: object) -> dict[str, Any]:
+        reader, writer = await self._connect()
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            await writer.drain()
+            line = await reader.readline()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        if not line:
+            raise ProcessError(f"the supervisor of {self._home} went away; see {self._home / LOGS}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def _release(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
+            with contextlib.suppress(ConnectionError):
+                await self._owner.wait_closed()
+            self._owner = None
+
+
+def require_free_ports(processes: Sequence[ProcessSpec]) -> None:
+    """Check that nobody listens where these processes are to listen.
+
+    Raises:
+        PortError: names the port and the process that holds it.
+    """
+    taken = listening_ports()
+    for process in processes:
+        for port in process.ports:
+            if port in taken:
+                raise PortError(
+                    f"port {port}, which {process.name} needs, is in use by {port_holder(port)}: end that process, or "
+                    "take the network down with --wipe so that it gets new ports"
+                )
+
+
+def port_holder(port: int) -> str:
+    """The process that listens on a port, in words."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == port:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return "another user's process"
+
+
+def _until_released(lock: Path) -> None:
+    """Wait until the supervisor is gone: it holds this lock as long as it lives, and its own end is bounded."""
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _inherited() -> dict[str, str]:
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
+def _raise_if_failed(answer: dict[str, Any], name: str) -> None:
+    if "error" in answer:
+        ended = (answer.get("state") or {}).get("last_exit")
+        said = f" Its last lines:\n{answer['log']}" if answer.get("log") else ""
+        raise ProcessError(f"{name} {answer['error']}{f' ({ended})' if ended else ''}.{said}")

@@ -1,0 +1,281 @@
+"""A Fabric network as a value: `async with Network(spec, home=folder) as network`."""
+
+import asyncio
+import datetime
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from . import deployment, founding
+from .connections import Connections
+from .errors import ProcessError, SpecificationError, StateError
+from .founding import ADMIN, GENESIS, Layout
+from .identities import Credentials
+from .native import NativeRuntime
+from .processes import Place
+from .runtime import LOOPBACK, ProcessState, Progress, Runtime
+from .specification import NetworkSpec, OrganisationSpec, Role
+from .state import NetworkState, allocate_ports, operation
+from .together import together
+
+Clock = Callable[[], datetime.datetime]
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def make_runtime(name: str, home: Path) -> Runtime:
+    """The runtime of a name.
+
+    Raises:
+        SpecificationError: there is none of that name.
+    """
+    if name == "native":
+        return NativeRuntime(home)
+    raise SpecificationError(f"there is no runtime {name}: name native or docker")
+
+
+@dataclass(frozen=True)
+class Organisation:
+    """A member as its users need it: where its peer is and whom to trust there."""
+
+    name: str
+    msp_id: str
+    peer_endpoint: str
+    """`127.0.0.1:port` of its first peer's Gateway service, "" if it runs no peer."""
+    peer_tls_ca: Path
+    """The TLS authority's certificate (PEM)."""
+    ca: Path
+    """The signing authority's certificate (PEM)."""
+    peers: tuple[str, ...]
+    """`127.0.0.1:port` of every peer."""
+    orderers: tuple[str, ...]
+    """`127.0.0.1:port` of every orderer."""
+    gateway_endpoint: str
+    """`127.0.0.1:port` set aside for the organisation's fedfabric gateway."""
+
+
+class Network:
+    """A network in its folder `home`; nothing happens before `up` or `async with`.
+
+    `async with` brings it up for the block alone: it is taken down at the end, and if this process dies before.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        *,
+        home: Path,
+        runtime: str = "native",
+        progress: Progress = lambda _line: None,
+        clock: Clock = _now,
+    ) -> None:
+        self._spec = spec
+        self.home = home.absolute()
+        self._runtime_name = runtime
+        self._runtime = make_runtime(runtime, self.home)
+        self._progress = progress
+        self._clock = clock
+        self._state: NetworkState | None = None
+
+    @classmethod
+    def open(cls, home: Path, *, clock: Clock = _now) -> "Network":
+        """The network that was founded in a folder.
+
+        Raises:
+            StateError: there is none.
+        """
+        state = NetworkState.load(home.absolute())
+        if state is None:
+            raise StateError(f"there is no network in {home}: bring one up with 'network up'")
+        network = cls(state.founding, home=home, runtime=state.runtime, clock=clock)
+        network._state = state
+        return network
+
+    async def __aenter__(self) -> Self:
+        await self.up(keep=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.down()
+
+    @property
+    def state(self) -> NetworkState:
+        """What the network remembers.
+
+        Raises:
+            StateError: it has not been brought up yet.
+        """
+        if self._state is None:
+            raise StateError(f"the network in {self.home} has not been brought up: call 'up' first")
+        return self._state
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The network as it is now, organisations that joined included."""
+        return self._state.spec if self._state else self._spec
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where its processes run."""
+        return self._runtime
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything of it lies and listens."""
+        return Layout(self.home, self.state, self._runtime)
+
+    @property
+    def channel_name(self) -> str:
+        """The channel."""
+        return self.spec.channel
+
+    @property
+    def chaincode_name(self) -> str:
+        """The first chaincode, which is the network's main one."""
+        return self.spec.chaincodes[0].name
+
+    @property
+    def genesis_block_path(self) -> Path:
+        """The channel's genesis block."""
+        return self.home / GENESIS
+
+    @property
+    def organisations(self) -> Mapping[str, Organisation]:
+        """All members by name."""
+        return {organisation.name: self._organisation(organisation) for organisation in self.spec.organisations}
+
+    async def up(self, progress: Progress | None = None, *, keep: bool = True) -> None:
+        """Bring the network up, or complete and adopt what is there; returns after a committed transaction.
+
+        With `keep` it outlives this process; if bringing it up fails or is interrupted, what this call started ends.
+
+        Raises:
+            NetworkError: says what went wrong and what to do.
+        """
+        say = progress or self._progress
+        with operation(self.home):
+            try:
+                await self._up(say)
+                if keep:
+                    await self._runtime.keep()
+            except BaseException:
+                await self._undo()
+                raise
+
+    async def _up(self, say: Progress) -> None:
+        await self._runtime.prepare(say)
+        state = NetworkState.load(self.home)
+        if state is None:
+            state = NetworkState(runtime=self._runtime_name, founding=self._spec, spec=self._spec)
+        else:
+            state.require_same(self._spec, self._runtime_name, self.home)
+        if not state.founded:
+            names = [
+                name for one in state.spec.organisations for name in founding.port_names(one, state.spec.chaincodes)
+            ]
+            state = state.model_copy(update={"ports": allocate_ports(names)})
+            state.save(self.home)
+            say(f"founding {state.spec.name}: certificates and genesis block")
+            founding.found(Layout(self.home, state, self._runtime), self._clock())
+            state = state.model_copy(update={"founded": True})
+            state.save(self.home)
+        self._state = state
+        layout = self.layout
+        fresh = await self._runtime.open()
+        say("starting processes" if fresh else "adopting what runs, and starting what does not")
+        processes = [process for one in state.spec.organisations for process in layout.processes(one)]
+        await self._runtime.start(processes)
+        async with Connections(layout) as connections:
+            say(f"joining the channel {state.spec.channel}")
+            await deployment.join_all(layout, connections)
+            say("agreeing on chaincode " + ", ".join(one.name for one in state.spec.chaincodes))
+            await together(deployment.define(layout, connections, one) for one in state.spec.chaincodes)
+            say("committing the first transaction")
+            await together(deployment.prove(layout, connections, one) for one in state.spec.organisations if one.peers)
+        for organisation in state.spec.organisations:
+            for user in organisation.users:
+                await self.enrol(organisation.name, user.name, role=user.role)
+
+    async def _undo(self) -> None:
+        """End what this process alone began; a network that others rely on stays."""
+        await asyncio.shield(asyncio.ensure_future(self._runtime.abandon()))
+
+    async def down(self, *, wipe: bool = False) -> None:
+        """Stop what `up` started, and nothing else; with `wipe` also remove the network's folder."""
+        if not self.home.is_dir():
+            return
+        with operation(self.home):
+            await self._runtime.close()
+            if wipe:
+                await asyncio.to_thread(shutil.rmtree, self.home)
+                self._state = None
+
+    async def enrol(
+        self, organisation: str, name: str, role: Role | str = "scientist", *, hosts: Iterable[str] = ()
+    ) -> Credentials:
+        """Give a person or program a certificate of its organisation with a role, or return what it has.
+
+        With `hosts` it also gets a TLS server's certificate for these names and addresses.
+        """
+        described = self.spec.organisation(organisation)
+        present = founding.credentials(self.home, described, name)
+        hosts = tuple(hosts)
+        if present.certificate_path.exists() and (present.tls_certificate_path is not None or not hosts):
+            return present
+        return await asyncio.to_thread(
+            founding.enrol, self.home, described, name, self._clock(), kind="client", role=role, hosts=hosts
+        )
+
+    def administrator(self, organisation: str) -> Credentials:
+        """The organisation's administrator, who signs changes of the channel."""
+        return founding.credentials(self.home, self.spec.organisation(organisation), ADMIN)
+
+    async def process(self, name: str) -> ProcessState:
+        """How one process fares.
+
+        Raises:
+            ProcessError: there is no such process.
+        """
+        states = await self._runtime.states()
+        if name not in states:
+            raise ProcessError(f"there is no process {name}; the network runs {', '.join(sorted(states)) or 'none'}")
+        return states[name]
+
+    async def restart(self, name: str) -> None:
+        """Stop a process and start it again; returns when it listens."""
+        await self._runtime.restart(name)
+
+    async def stop(self, name: str) -> None:
+        """Stop a process and leave it stopped; `restart` or `up` starts it again."""
+        await self._runtime.stop(name)
+
+    async def log(self, name: str, lines: int = 100) -> str:
+        """The last lines that a process wrote."""
+        return await self._runtime.log(name, lines)
+
+    def _organisation(self, organisation: OrganisationSpec) -> Organisation:
+        layout = self.layout
+        folder = founding.organisation_folder(self.home, organisation.name)
+
+        def reached(place: Place) -> str:
+            return f"{LOOPBACK}:{place.ports['listen']}"
+
+        peers = tuple(map(reached, layout.peers(organisation)))
+        gateway = self.state.ports.get(f"gateway.{organisation.name}:listen")
+        return Organisation(
+            name=organisation.name,
+            msp_id=organisation.msp_id,
+            peer_endpoint=peers[0] if peers else "",
+            peer_tls_ca=folder / "tlsca" / founding.CERTIFICATE,
+            ca=folder / "ca" / founding.CERTIFICATE,
+            peers=peers,
+            orderers=tuple(map(reached, layout.orderers(organisation))),
+            gateway_endpoint=f"{LOOPBACK}:{gateway}" if gateway else "",
+        )

@@ -1,0 +1,142 @@
+"""What a network remembers on disk: ``state.json`` in its folder, replaced whole by every change."""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import StateError
+from .runtime import LOOPBACK
+from .specification import NetworkSpec
+from .supervisor import listening_ports
+
+FORMAT = 1
+FILE = "state.json"
+_LOCK = "operation.lock"
+_LOWEST_PORT = 10_000
+
+
+class NetworkState(BaseModel):
+    """One network's memory. `spec` is the network as it is now, `founding` as network.yaml described it at first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    runtime: str
+    founding: NetworkSpec
+    spec: NetworkSpec
+    ports: dict[str, int] = {}
+    """`PROCESS:PURPOSE` to port."""
+    founded: bool = False
+    """Whether all certificates and the genesis block are on disk."""
+
+    @classmethod
+    def load(cls, home: Path) -> "NetworkState | None":
+        """Read the folder's state; None where no network has been founded in it.
+
+        Raises:
+            StateError: the folder holds something else, or another version's state.
+        """
+        path = home / FILE
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            foreign = sorted(entry.name for entry in home.iterdir() if entry.name != _LOCK) if home.is_dir() else []
+            if foreign:
+                raise StateError(
+                    f"{home} is not a network's folder (it has {', '.join(foreign[:3])}, and no {FILE}): name an empty "
+                    "one, or remove it"
+                ) from None
+            return None
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}: name another folder") from error
+        try:
+            values = json.loads(data)
+            if not isinstance(values, dict) or values.get("format") != FORMAT:
+                found = values.get("format") if isinstance(values, dict) else None
+                raise StateError(
+                    f"{path} has format {found}, this fedfabric reads format {FORMAT}: use the fedfabric that wrote "
+                    "it, or start anew with 'network down --wipe'"
+                )
+            return cls.model_validate_json(data)
+        except (ValueError, ValidationError) as error:
+            raise StateError(f"{path} is damaged: start anew with 'network down --wipe'") from error
+
+    def save(self, home: Path) -> None:
+        """Replace the file; at any instant it is the old one or the new one, whole."""
+        path = home / FILE
+        staging = path.with_suffix(".new")
+        with staging.open("w") as file:
+            file.write(self.model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        staging.replace(path)
+
+    def require_same(self, spec: NetworkSpec, runtime: str, home: Path) -> None:
+        """Check that the folder's network is the one that is asked for.
+
+        Raises:
+            StateError: names what differs.
+        """
+        if runtime != self.runtime:
+            raise StateError(
+                f"the network in {home} runs under the runtime {self.runtime}, not {runtime}: name that one, or start "
+                "anew with 'network down --wipe'"
+            )
+        before, now = self.founding.model_dump(mode="json"), spec.model_dump(mode="json")
+        differing = [key for key in now if before[key] != now[key]]
+        if differing:
+            raise StateError(
+                f"the network in {home} was founded with other {', '.join(differing)} than asked for: restore its "
+                "description (organisations join by 'network add-org'), name another folder, or start anew with "
+                "'network down --wipe'"
+            )
+
+
+def allocate_ports(names: Iterable[str], taken: Iterable[int] = ()) -> Mapping[str, int]:
+    """Free ports for these names, below the range from which the system takes those of outgoing connections.
+
+    A port of that range could be lent to some connection while the process that owns it is being restarted.
+    """
+    names = list(names)
+    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    upper = lowest_outgoing if lowest_outgoing > _LOWEST_PORT + 1000 else 65_536
+    refused = listening_ports().union(taken)
+    candidates = [port for port in range(_LOWEST_PORT, upper) if port not in refused]
+    chosen: dict[str, int] = {}
+    for port in random.SystemRandom().sample(candidates, len(candidates)):
+        if len(chosen) == len(names):
+            break
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            chosen[names[len(chosen)]] = port
+    if len(chosen) < len(names):
+        raise StateError(f"this machine has no {len(names)} free ports between {_LOWEST_PORT} and {upper}")
+    return chosen
+
+
+@contextlib.contextmanager
+def operation(home: Path) -> Iterator[None]:
+    """Hold the folder for one command that changes the network; the system releases it when the command dies.
+
+    Raises:
+        StateError: the folder cannot be written, or another command is changing the network.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (home / _LOCK).open("a")
+    except OSError as error:
+        raise StateError(f"the folder {home} cannot be written ({error.strerror}): name another one") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(f"another command is changing the network in {home}: wait for it to end") from None
+        yield
