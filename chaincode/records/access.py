@@ -120,3 +120,10 @@ class Use(Record):
     owner: MspId
     operation: Id
     detail: Line
+
+
+class AccessView(Record):
+    """Answer of ``access:show``."""
+
+    request: AccessRequest
+    uses: tuple[Use, ...]

@@ -69,3 +69,16 @@ class ConsortiumApproval(Record):
     msp: MspId
     digest: Digest
     change: ConsortiumChange
+
+
+class ConsortiumRequest(Record):
+    """Request of ``consortium:show``."""
+
+
+class ConsortiumView(Record):
+    """Answer of ``consortium:show``."""
+
+    consortium: Consortium | None
+    """None before the founding."""
+    approvals: tuple[ConsortiumApproval, ...]
+    """Of changes that would be the next."""

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
 
 from .canonical import Record, canonical_json
-from .fields import AmountOrZero, DatasetId, Digest, Id, Line, MspId, Positive, RoundNumber, TransactionId
+from .fields import DatasetId, Digest, Id, Line, MspId, Positive, RoundNumber, TransactionId
 
 EVENT_NAME = "fedfabric"
 
@@ -35,10 +35,14 @@ class DatasetChanged(Record):
     version: Positive
 
 
+AccessEvent = Literal["access.requested", "access.granted", "access.revoked", "access.withdrawn"]
+JobEvent = Literal["job.submitted", "job.started", "job.finished", "job.refused", "job.cancelled", "job.aborted"]
+
+
 class AccessChanged(Record):
     """An access request was made, granted, revoked or withdrawn."""
 
-    type: Literal["access.requested", "access.granted", "access.revoked", "access.withdrawn"]
+    type: AccessEvent
     request: Id
     dataset: DatasetId
     owner: MspId
@@ -68,13 +72,13 @@ class TokensMoved(Record):
 
     type: Literal["tokens.minted", "tokens.transferred"]
     tx: TransactionId
-    total: AmountOrZero
+    total: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,39}$", max_length=40)]
 
 
 class JobChanged(Record):
     """A job came into a state."""
 
-    type: Literal["job.submitted", "job.started", "job.finished", "job.refused", "job.cancelled", "job.aborted"]
+    type: JobEvent
     job: Id
     reason: Line = ""
 

@@ -1,23 +1,11 @@
 """Where each record lies in the state: composite keys of Fabric. Gateways and auditors find rows by these."""
 
-from collections.abc import Sequence
+from ...fabric.shim import create_composite_key
 
 
 def composite_key(kind: str, *attributes: str) -> str:
-    """A composite key as the peer's shims build it: U+0000, kind, U+0000, each attribute followed by U+0000."""
-    return "\x00" + "".join(part + "\x00" for part in (kind, *attributes))
-
-
-def split_key(key: str) -> tuple[str, Sequence[str]]:
-    """Kind and attributes of a composite key.
-
-    Raises:
-        ValueError: ``key`` is no composite key.
-    """
-    if not key.startswith("\x00") or not key.endswith("\x00") or len(key) < 2:
-        raise ValueError("not a composite key")
-    kind, *attributes = key[1:-1].split("\x00")
-    return kind, attributes
+    """The composite key of a row: its kind and the parts of its name."""
+    return create_composite_key(kind, attributes)
 
 
 def consortium_key() -> str:

@@ -113,6 +113,13 @@ class Duplicate(Refusal):
     code = "DUPLICATE"
 
 
+class UnknownTransaction(Refusal):
+    """No contract has this transaction."""
+
+    code = "UNKNOWN_TRANSACTION"
+    status = 404
+
+
 # -- who and when
 
 

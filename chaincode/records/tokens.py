@@ -86,6 +86,12 @@ class TransferRequest(Record):
     outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=64)]
 
 
+class Transfer(Record):
+    """Answer of ``tokens:transfer``: the rows written, in the order of the outputs."""
+
+    tokens: tuple[TokenRef, ...]
+
+
 class BalanceRequest(Record):
     """Request of ``tokens:balance``."""
 

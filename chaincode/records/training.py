@@ -67,7 +67,7 @@ class ServerOptimizer(Record):
     """The server step that every aggregator computes, by name and parameters as decimals (``{"rate": "1.0"}``)."""
 
     name: Id = "sgd"
-    parameters: Annotated[dict[Id, Decimal], Field(max_length=16, default_factory=dict)]
+    parameters: Annotated[dict[Id, Decimal], Field(max_length=16)] = Field(default_factory=dict)
 
 
 class DatasetUse(Record):
