@@ -1,0 +1,129 @@
+import asyncio
+import contextlib
+
+import grpc
+import pytest
+from fedfabric.fabric.client import CommitStatusError, Deadlines, EndorseError, GatewayError, SubmitError, connect
+from fedfabric.fabric.client.slots import Slots
+
+
+async def test_no_more_calls_are_under_way_than_there_are_slots(channel, member, fake):
+    contract = connect(channel, member.identity, member.sign, in_flight=5).network("c").contract("kv")
+    await asyncio.gather(*(contract.submit("put", f"key{i}") for i in range(60)))
+    assert fake.most_under_way <= 5
+    assert len(fake.blocks) == 60
+
+
+async def test_waits_for_a_commit_hold_slots(channel, member, fake):
+    contract = connect(channel, member.identity, member.sign, in_flight=3).network("c").contract("kv")
+    fake.hold_blocks.clear()
+    submitted = [asyncio.create_task(contract.submit("put", f"key{i}")) for i in range(3)]
+    await fake.asked("CommitStatus", 3)
+    evaluated = asyncio.create_task(contract.evaluate("get", "key"))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert "Evaluate" not in fake.calls
+    fake.hold_blocks.set()
+    await asyncio.gather(*submitted, evaluated)
+    assert fake.calls.count("Evaluate") == 1
+
+
+async def test_a_burst_does_not_endorse_everything_before_it_submits(channel, member, fake):
+    contract = connect(channel, member.identity, member.sign, in_flight=2).network("c").contract("kv")
+    await asyncio.gather(*(contract.submit("put", f"key{i}") for i in range(20)))
+    assert fake.calls[: fake.calls.index("CommitStatus")].count("Endorse") <= 6
+
+
+async def test_a_peer_with_too_many_calls_is_asked_again(contract, fake, failure):
+    busy = failure(grpc.StatusCode.UNKNOWN, "too many requests for /gateway.Gateway, exceeding concurrency limit (500)")
+    for method in ("Endorse", "Submit", "CommitStatus"):
+        fake.script[method].append(busy)
+    assert await contract.submit("put", "key") == b"put|key"
+    assert fake.calls == [step for step in ("Endorse", "Submit", "CommitStatus") for _ in range(2)]
+
+
+async def test_a_peer_that_stays_busy_is_asked_until_the_deadline(channel, member, fake, failure):
+    gateway = connect(channel, member.identity, member.sign, deadlines=Deadlines(evaluate=0.2))
+    fake.script["Evaluate"] += [failure(grpc.StatusCode.UNKNOWN, "too many requests for /gateway.Gateway")] * 100
+    with pytest.raises(GatewayError, match="too many requests"):
+        await gateway.network("c").contract("kv").evaluate("get")
+    assert 2 <= fake.calls.count("Evaluate") < 10
+
+
+async def test_other_unknown_failures_are_not_taken_for_a_busy_peer(contract, fake, failure):
+    fake.script["Evaluate"].append(failure(grpc.StatusCode.UNKNOWN, "evaluate call to endorser returned error"))
+    with pytest.raises(GatewayError):
+        await contract.evaluate("get")
+    assert fake.calls == ["Evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("method", "error_class"),
+    [
+        ("Evaluate", GatewayError),
+        ("Endorse", EndorseError),
+        ("Submit", SubmitError),
+        ("CommitStatus", CommitStatusError),
+    ],
+)
+async def test_each_call_has_a_deadline(channel, member, fake, method, error_class):
+    named = {"Evaluate": "evaluate", "Endorse": "endorse", "Submit": "submit", "CommitStatus": "commit_status"}
+    deadlines = Deadlines(**dict.fromkeys(named.values(), 60.0) | {named[method]: 0.05})
+    contract = connect(channel, member.identity, member.sign, deadlines=deadlines).network("c").contract("kv")
+    never = asyncio.Event()
+    fake.script[method].append(never.wait)
+    with pytest.raises(GatewayError) as caught:
+        await (contract.evaluate("get") if method == "Evaluate" else contract.submit("put"))
+    assert type(caught.value) is error_class
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(caught.value.transaction_id) == 64
+
+
+async def test_slots_are_given_in_order_to_those_that_continue_first():
+    slots = Slots(1)
+    await slots.acquire(continues=False)
+    order = []
+
+    async def wait(name, *, continues):
+        async with slots.take(continues=continues):
+            order.append(name)
+
+    waiting = [
+        asyncio.create_task(wait("first", continues=False)),
+        asyncio.create_task(wait("second", continues=False)),
+        asyncio.create_task(wait("continues", continues=True)),
+    ]
+    await asyncio.sleep(0)
+    slots.release()
+    await asyncio.gather(*waiting)
+    assert order == ["continues", "first", "second"]
+    assert slots.free == 1
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["while it waits", "as its turn comes"])
+async def test_a_cancelled_wait_takes_no_slot(given):
+    slots = Slots(1)
+    await slots.acquire(continues=False)
+    waiting = asyncio.create_task(slots.acquire(continues=False))
+    await asyncio.sleep(0)
+    if given:
+        slots.release()
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    if not given:
+        slots.release()
+    assert slots.free == 1
+
+
+async def test_a_failed_call_gives_its_slot_back(channel, member, fake, failure):
+    contract = connect(channel, member.identity, member.sign, in_flight=1).network("c").contract("kv")
+    fake.script["Evaluate"].append(failure(grpc.StatusCode.INTERNAL))
+    with pytest.raises(GatewayError):
+        await contract.evaluate("get")
+    assert await contract.evaluate("get") == b"get"
+
+
+def test_a_gateway_needs_a_slot():
+    with pytest.raises(ValueError, match="at least one"):
+        Slots(0)
