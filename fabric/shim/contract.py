@@ -12,6 +12,7 @@ by it. Results: None is b"", bytes as they are, str in UTF-8, objects with `mode
 JSON with sorted keys.
 """
 
+import asyncio
 import inspect
 import json
 import logging
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from .errors import ChaincodeError, ShimError
+from .errors import LOWEST_ERROR, ChaincodeError, ShimError
 from .invocation import Response
 from .stub import Stub
 
@@ -162,6 +163,24 @@ class ContractChaincode:
     def unknown_transaction(self, name: str) -> ChaincodeError:
         """The refusal of a call that no contract knows."""
         return ChaincodeError(f"there is no transaction {name[:100]!r}", status=_UNKNOWN)
+
+
+async def run_chaincode(chaincode: Chaincode, stub: Stub) -> Response:
+    """Run one transaction to its end: whatever the chaincode does, there is a response, and its writes are sent."""
+    try:
+        response = await chaincode.invoke(stub)
+        await (stub.end() if response.status < LOWEST_ERROR else stub.abandon())
+    except ShimError as error:
+        await stub.abandon()
+        return Response(_INTERNAL, str(error))
+    except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the stream's end or the time limit, not the contract's own doing
+        _logger.exception("the chaincode failed in transaction %s", stub.tx_id)
+        await stub.abandon()
+        return Response(_INTERNAL, f"internal error ({type(error).__name__})")
+    return response
 
 
 def _refusal(error: ChaincodeError) -> Response:

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from .contract import Chaincode
-from .errors import PeerError, ProtocolError, ShimError
+from .contract import Chaincode, run_chaincode
+from .errors import PeerError, ProtocolError
 from .handler import Answered, Event, Handler, Message, Refused, Send, Started
-from .invocation import Invocation, Response, TransactionKey
+from .invocation import Invocation, TransactionKey
 from .stub import Stub
 
 __all__ = ["Conversation"]
@@ -139,7 +139,7 @@ class Conversation:
         events: tuple[Event, ...]
         try:
             async with asyncio.timeout(self._transaction_seconds):
-                response = await self._respond(stub)
+                response = await run_chaincode(self._chaincode, stub)
             events = self._handler.finish(invocation.key, response, stub.event if response.status < 400 else None)
         except TimeoutError:
             _logger.warning("transaction %s was stopped after %s s", invocation.tx_id, self._transaction_seconds)
@@ -148,23 +148,6 @@ class Conversation:
             self._answers.pop(invocation.key, None)
         self._apply(events)
         self._end_if_drained()
-
-    async def _respond(self, stub: Stub) -> Response:
-        try:
-            response = await self._chaincode.invoke(stub)
-            await (stub.end() if response.status < 400 else stub.abandon())
-        except ShimError as error:
-            await stub.abandon()
-            return Response(500, str(error))
-        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # the stream's end or the time limit, not the contract's own doing
-            # Whatever a contract does, its client gets a response and the stream lives on. The text stays here.
-            _logger.exception("the chaincode failed in transaction %s", stub.tx_id)
-            await stub.abandon()
-            return Response(500, f"internal error ({type(error).__name__})")
-        return response
 
     def request(self, key: TransactionKey, message_type: int, payload: bytes) -> "asyncio.Future[bytes]":
         """Send a transaction's request; the future is the peer's answer."""

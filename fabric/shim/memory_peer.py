@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fabric_protos.ledger.queryresult import kv_query_result_pb2
 from fabric_protos.peer import chaincode_pb2, chaincode_shim_pb2, proposal_response_pb2
 
-from .contract import Chaincode
-from .errors import ChaincodeError, PeerError, ShimError
+from .contract import Chaincode, run_chaincode
+from .errors import ChaincodeError, PeerError
 from .handler import Capabilities, Message, MessageType
 from .invocation import Invocation, Response
 from .stub import Stub
@@ -170,12 +170,8 @@ class MemoryPeer:
         """Run one chaincode within a simulation."""
         requests = PeerSide(self, chaincode, simulation, callers)
         stub = Stub(invocation, requests, self.capabilities, self.msp_id)
-        response = await self.chaincodes[chaincode].invoke(stub)
-        try:
-            await (stub.end() if response.status < 400 else stub.abandon())
-        except ShimError as error:
-            return Response(500, str(error)), None
-        return response, stub.event
+        response = await run_chaincode(self.chaincodes[chaincode], stub)
+        return response, stub.event if response.status < 400 else None
 
     def commit(self, simulation: Simulation) -> Outcome:
         """Put a simulated transaction into a block of its own. A refused one leaves no trace and is VALID here."""

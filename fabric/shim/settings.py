@@ -61,7 +61,7 @@ class ServerSettings:
         disabled = environment.get("CHAINCODE_TLS_DISABLED", "false").lower()
         if disabled not in ("true", "false"):
             raise SettingsError("CHAINCODE_TLS_DISABLED is true or false")
-        limits = Limits(running=int(_number(environment, "CHAINCODE_MAX_CONCURRENCY", 256, 1, 100_000)))
+        limits = Limits(running=_count(environment, "CHAINCODE_MAX_CONCURRENCY", 256, 100_000))
         return cls(
             chaincode_id=_required(environment, "CHAINCODE_ID"),
             address=_address(_required(environment, "CHAINCODE_SERVER_ADDRESS")),
@@ -96,6 +96,15 @@ def _address(text: str) -> str:
     return text
 
 
+def _count(environment: Mapping[str, str], name: str, default: int, highest: int) -> int:
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(highest)) and 1 <= int(text) <= highest):
+        raise SettingsError(f"{name} is a whole number from 1 to {highest}, not {text[:40]!r}")
+    return int(text)
+
+
 def _number(environment: Mapping[str, str], name: str, default: float, lowest: float, highest: float) -> float:
     text = environment.get(name, "")
     if not text:
@@ -104,6 +113,6 @@ def _number(environment: Mapping[str, str], name: str, default: float, lowest: f
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not lowest <= value <= highest or (isinstance(default, int) and isinstance(lowest, int) and value != int(value)):
-        raise SettingsError(f"{name} is a number from {lowest} to {highest}, not {text!r}")
+    if not lowest <= value <= highest:
+        raise SettingsError(f"{name} is a number of seconds from {lowest} to {highest}, not {text[:40]!r}")
     return value
