@@ -109,7 +109,10 @@ def _declare(
             raise refuse(refusal) from refusal
 
     run.__name__, run.__qualname__, run.__doc__ = method.__name__, method.__qualname__, method.__doc__
-    return transaction(evaluate_only=evaluate_only, roles=roles, request=model, founding=founding)(run)
+    declare = transaction(
+        evaluate_only=evaluate_only, roles=roles, request=model, founding=founding, summary=method.__doc__ or ""
+    )
+    return declare(run)
 
 
 def _allowed(consortium: Consortium | None, founders: tuple[str, ...], msp: str) -> tuple[Role, ...]:

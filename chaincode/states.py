@@ -60,8 +60,8 @@ ACCESS = Machine(
 
 # -- jobs
 
-BEFORE_APPROVAL_DEADLINE = Guard("t < approval deadline", refusals.DeadlinePassed)
-AFTER_APPROVAL_DEADLINE = Guard("t ≥ approval deadline + 2w", refusals.TooEarly)
+BEFORE_APPROVAL_DEADLINE = Guard("t is before the approval deadline", refusals.DeadlinePassed)
+AFTER_APPROVAL_DEADLINE = Guard("t has reached the approval deadline + 2w", refusals.TooEarly)
 LATE_OWNER = Guard("the owner was added later", refusals.DeadlinePassed)
 ALL_APPROVED = Guard("every owner of the terms has approved", refusals.ApprovalsMissing)
 COHORT_NOT_EMPTY = Guard("some owner may take part", refusals.CohortEmpty)
@@ -98,13 +98,13 @@ JOB = Machine(
 
 # -- rounds
 
-BEFORE_UPDATE_DEADLINE = Guard("t < D", refusals.DeadlinePassed)
-AFTER_UPDATE_DEADLINE = Guard("t ≥ D + 2w", refusals.TooEarly)
+BEFORE_UPDATE_DEADLINE = Guard("t is before D", refusals.DeadlinePassed)
+AFTER_UPDATE_DEADLINE = Guard("t has reached D + 2w", refusals.TooEarly)
 WHOLE_COHORT_IN = Guard("every member's update is in", refusals.QuorumMissing)
 QUORUM_OF_UPDATES = Guard("a quorum of updates is in", refusals.QuorumMissing)
 NO_QUORUM_OF_UPDATES = Guard("fewer updates than the quorum are in", refusals.QuorumPossible)
-BEFORE_ATTEST_DEADLINE = Guard("t < A", refusals.DeadlinePassed)
-AFTER_ATTEST_DEADLINE = Guard("t ≥ A + 2w", refusals.TooEarly)
+BEFORE_ATTEST_DEADLINE = Guard("t is before A", refusals.DeadlinePassed)
+AFTER_ATTEST_DEADLINE = Guard("t has reached A + 2w", refusals.TooEarly)
 COUNTED_ATTESTED = Guard("every counted member has attested", refusals.TooEarly)
 QUORUM_AGREES = Guard("a quorum attests and accepts this outcome", refusals.QuorumMissing)
 NO_QUORUM_AGREES = Guard("no outcome has a quorum", refusals.QuorumPossible)

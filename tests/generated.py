@@ -41,7 +41,18 @@ def grpc_stubs() -> Mapping[Path, bytes]:
         }
 
 
-GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [grpc_stubs]
+def ledger_reference() -> Mapping[Path, bytes]:
+    """The pages about the ledger, from the contracts' tables and declarations."""
+    from fedfabric.chaincode import reference  # noqa: PLC0415
+
+    folder = ROOT / "docs" / "reference"
+    return {
+        folder / "state-machines.md": reference.state_machines().encode(),
+        folder / "transactions.md": reference.transactions().encode(),
+    }
+
+
+GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [grpc_stubs, ledger_reference]
 """Other rooms add theirs: a function that returns the content of each file it makes."""
 
 # What a generator owns completely: a file here that no generator makes is a left-over.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from .canonical import Record
-from .fields import AmountOrZero, Blob, DatasetId, Id, Line, MspId, Positive, Text
+from .fields import AmountOrZero, Blob, DatasetId, Id, Line, MspId, Positive, Samples, Text
 
 
 class DatasetState(StrEnum):
@@ -32,7 +32,7 @@ class DatasetTerms(Record):
     """The encrypted bytes in the owner's store; ``digest`` is of the plaintext, salted."""
     columns: Annotated[tuple[Column, ...], Field(max_length=512)] = ()
     """The schema."""
-    samples: Positive
+    samples: Samples
     """Rows that an update may at most claim to have trained on."""
     licence: Annotated[Line, Field(min_length=1)]
     purposes: Annotated[tuple[Id, ...], Field(min_length=1, max_length=32)]

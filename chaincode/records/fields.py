@@ -47,6 +47,8 @@ Endpoint = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9.-]{1,253}:[1-
 Natural = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Samples = Annotated[int, Field(ge=1, le=2**44)]
+"""Rows of a data set; bounded so that a cohort's sum is an integer of canonical JSON."""
 Duration = Annotated[int, Field(ge=1, le=31 * 24 * 3600 * 1000)]
 """Milliseconds, at most 31 days."""
 Timestamp = Natural

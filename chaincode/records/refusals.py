@@ -308,13 +308,6 @@ class AmountOverflow(Refusal):
     code = "AMOUNT_OVERFLOW"
 
 
-class UnknownMint(Refusal):
-    """No such mint has been carried out or approved."""
-
-    code = "UNKNOWN_MINT"
-    status = 404
-
-
 # -- training
 
 

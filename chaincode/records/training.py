@@ -21,6 +21,7 @@ from .fields import (
     Natural,
     Positive,
     RoundNumber,
+    Samples,
     Timestamp,
     Window,
 )
@@ -160,7 +161,7 @@ class CommitUpdate(Record):
     attempt: Positive
     blob: Blob
     """The encoded update; ``digest`` is its manifest's."""
-    samples: Positive
+    samples: Samples
     """n_k, at most the registered count."""
     metrics: Metrics = Field(default_factory=dict)
     """Of training, in units of 1e-6."""
@@ -209,7 +210,7 @@ class Owner(Record):
     dataset: DatasetId
     version: Positive
     digest: Digest
-    samples: Positive
+    samples: Samples
     grant: Id | None
     late: bool = False
     """Added after submission; does not hold up the start."""
@@ -284,7 +285,7 @@ class CohortMember(Record):
     dataset: DatasetId
     version: Positive
     grant: Id | None
-    samples: Positive
+    samples: Samples
     """Registered; an update may claim at most these."""
 
 
@@ -348,7 +349,7 @@ class Update(Record):
     attempt: Positive
     msp: MspId
     blob: Blob
-    samples: Positive
+    samples: Samples
     metrics: Metrics
 
 
