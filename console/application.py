@@ -1,0 +1,111 @@
+"""The ``fedfabric`` command: its groups, and the one place where failures become a message and an exit status."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .. import __version__
+from . import access, audit, data, gateway, job, model, network, plan, token
+from .demo import command as demo
+from .exit_codes import ExitCode
+from .failures import Failure, explain
+from .output import Format, chosen
+
+USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer keeps the class itself in a private module
+
+app = typer.Typer(
+    name="fedfabric",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(network.app, name="network")
+app.add_typer(gateway.app, name="gateway")
+app.add_typer(data.app, name="data")
+app.add_typer(access.app, name="access")
+app.add_typer(token.app, name="token")
+app.add_typer(plan.app, name="plan")
+app.add_typer(job.app, name="job")
+app.add_typer(model.app, name="model")
+app.add_typer(audit.app, name="audit")
+app.add_typer(demo.app, name="demo")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"fedfabric {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Train models together with organisations that you need not trust, under a ledger that you run together.
+
+    \b
+    See it whole on this machine, in under a minute:
+      fedfabric demo training
+
+    \b
+    Or step by step:
+      fedfabric network up network.yaml       a Hyperledger Fabric network, one gateway per organisation
+      fedfabric data register ...             a steward describes a data set; the bytes stay where they are
+      fedfabric access grant ...              who may use it
+      fedfabric job submit ... ; job approve  training, approved by every owner
+      fedfabric job watch JOB                 round by round
+      fedfabric audit verify FOLDER ...       check all of it, offline, trusting nobody
+    """
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status (console/exit_codes.py); prints no traceback."""
+    chosen.format = Format.TEXT
+    try:
+        status = app(args=arguments, prog_name="fedfabric", standalone_mode=False)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped\n")
+        return ExitCode.INTERRUPTED
+    except typer.Abort:
+        sys.stderr.write("\nstopped\n")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone: not our failure, and nothing more can be said.
+        sys.stderr.close()
+        return ExitCode.SUCCESS
+    except Exception as error:
+        failure = _of_usage(error) if isinstance(error, USAGE_ERROR) else explain(error)
+        _report(failure)
+        return failure.exit_code
+    return status if isinstance(status, int) else ExitCode.SUCCESS
+
+
+def _of_usage(error: BaseException) -> Failure:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "fedfabric"
+    what = error.format_message()  # type: ignore[attr-defined]
+    if not what.strip():  # a group without a command shows its help and is no failure of anybody's
+        what = "no command given"
+    return Failure(ExitCode.USAGE, "USAGE", what, where=command, remedy=f"see {command} --help")
+
+
+def _report(failure: Failure) -> None:
+    if chosen.format is Format.JSON:
+        sys.stderr.write(json.dumps(failure.as_dict(), ensure_ascii=False) + "\n")
+        return
+    console = Console(file=sys.stderr, highlight=False)
+    where = " · ".join(part for part in (failure.where, failure.field) if part)
+    console.print(Text.assemble(("error: ", "bold red"), failure.what, f" [{failure.code}]"), soft_wrap=True)
+    if where:
+        console.print(Text(f"  where: {where}"), soft_wrap=True)
+    if failure.remedy:
+        console.print(Text(f"  to do: {failure.remedy}"), soft_wrap=True)

@@ -1,0 +1,192 @@
+"""Failures as a user meets them: what went wrong, where, and what to do; never a traceback.
+
+Every room has its own exceptions. ``explain`` turns any of them into a ``Failure``; what it does not know is a fault
+of ours, whose traceback goes into a report file instead of the terminal.
+"""
+
+import errno
+import os
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+import pydantic
+
+from .exit_codes import ExitCode
+
+EXTRAS = {"torch": "train", "landlock": "train", "pyseccomp": "train", "testcontainers": "docker"}
+EXTRAS |= {"matplotlib": "demo", "sklearn": "demo"}
+
+
+class Failure(Exception):  # noqa: N818  it is an outcome for the user, made from any room's error
+    """A command can't go on. ``code`` is stable and machine-readable, the rest is for people."""
+
+    def __init__(
+        self, exit_code: ExitCode, code: str, what: str, *, where: str = "", remedy: str = "", field: str = ""
+    ) -> None:
+        super().__init__(what)
+        self.exit_code, self.code, self.what = exit_code, code, what
+        self.where, self.remedy, self.field = where, remedy, field
+
+    def as_dict(self) -> dict[str, object]:
+        """The failure as ``--output json`` prints it on standard error."""
+        return {
+            "error": {
+                "code": self.code,
+                "exit": int(self.exit_code),
+                "what": self.what,
+                "where": self.where,
+                "field": self.field,
+                "remedy": self.remedy,
+            }
+        }
+
+
+def bad_input(what: str, *, where: str = "", remedy: str = "", field: str = "") -> Failure:
+    """A file or value that the user gave is wrong."""
+    return Failure(ExitCode.BAD_INPUT, "BAD_INPUT", what, where=where, remedy=remedy, field=field)
+
+
+def environment(what: str, *, where: str = "", remedy: str = "") -> Failure:
+    """The machine lacks something."""
+    return Failure(ExitCode.ENVIRONMENT, "ENVIRONMENT", what, where=where, remedy=remedy)
+
+
+def state_folder() -> Path:
+    """Where reports of internal faults go (XDG base directories)."""
+    if named := os.environ.get("FEDFABRIC_HOME"):
+        return Path(named)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedfabric"
+
+
+def explain(error: BaseException) -> Failure:
+    """What a user can do about ``error``; a fault of ours writes its traceback to a report file and names it."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, pydantic.ValidationError):
+        return _of_validation(error)
+    if isinstance(error, ModuleNotFoundError) and (missing := (error.name or "").partition(".")[0]) in EXTRAS:
+        extra = EXTRAS[missing]
+        return environment(
+            f"this command needs {missing}, which is not installed",
+            remedy=f"pip install 'fedfabric[{extra}]' (a clone has it after make setup)",
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_system(error)
+    for room in (_of_network, _of_gateway, _of_trainers):
+        if failure := room(error):
+            return failure
+    return _internal(error)
+
+
+def _of_validation(error: pydantic.ValidationError) -> Failure:
+    first = error.errors(include_url=False, include_input=False)[0]
+    others = error.error_count() - 1
+    field = ".".join(map(str, first["loc"]))
+    return bad_input(
+        f"{first['msg']}" + (f" (and {others} more)" if others else ""),
+        where=error.title,
+        field=field,
+        remedy=f"correct {field}" if field else "correct the value",
+    )
+
+
+def _loaded(module: str) -> ModuleType | None:
+    """A room that this process has imported: an exception of one that it has not can't be at hand."""
+    return sys.modules.get(f"{__package__.rpartition('.')[0]}.{module}")
+
+
+def _of_network(error: BaseException) -> Failure | None:
+    if (errors := _loaded("network.errors")) is None or not isinstance(error, errors.NetworkError):
+        return None
+    exits = {
+        "ProgramsError": ExitCode.ENVIRONMENT,
+        "SpecificationError": ExitCode.BAD_INPUT,
+        "StateError": ExitCode.BAD_INPUT,
+        "PortError": ExitCode.ENVIRONMENT,
+        "ProcessError": ExitCode.UNAVAILABLE,
+        "ReadinessError": ExitCode.UNAVAILABLE,
+        "OnboardingError": ExitCode.UNAVAILABLE,
+    }
+    name = type(error).__name__
+    code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Error")).upper()
+    # These errors say what, where and what to do in their own words.
+    return Failure(exits.get(name, ExitCode.UNAVAILABLE), f"NETWORK_{code}", str(error))
+
+
+STATUS_EXITS = {
+    "INVALID_ARGUMENT": ExitCode.BAD_INPUT,
+    "NOT_FOUND": ExitCode.NOT_FOUND,
+    "PERMISSION_DENIED": ExitCode.DENIED,
+    "UNAUTHENTICATED": ExitCode.DENIED,
+    "UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": ExitCode.UNAVAILABLE,
+    "RESOURCE_EXHAUSTED": ExitCode.UNAVAILABLE,
+    "UNKNOWN": ExitCode.UNKNOWN_OUTCOME,
+    "FAILED_PRECONDITION": ExitCode.REFUSED,
+    "ALREADY_EXISTS": ExitCode.REFUSED,
+    "ABORTED": ExitCode.REFUSED,
+    "UNIMPLEMENTED": ExitCode.REFUSED,
+    "DATA_LOSS": ExitCode.UNAVAILABLE,
+    "INTERNAL": ExitCode.UNAVAILABLE,
+}
+"""What a gateway's status means for a command; the code beside it stays the gateway's or the contract's own."""
+
+
+def _of_gateway(error: BaseException) -> Failure | None:
+    if (configuration := _loaded("gateway.configuration")) and isinstance(error, configuration.ConfigurationError):
+        return bad_input(str(error), remedy="correct the file; see docs/reference for its keys")
+    if (errors := _loaded("gateway.errors")) and isinstance(error, errors.ApiError):
+        return Failure(
+            STATUS_EXITS.get(error.status.name, ExitCode.REFUSED),
+            error.code,
+            error.text,
+            where=f"transaction {error.transaction_id}" if error.transaction_id else "",
+            field=error.field,
+            remedy=f"see docs/reference/errors.md, {error.code}",
+        )
+    return None
+
+
+def _of_trainers(error: BaseException) -> Failure | None:
+    if (errors := _loaded("trainers.errors")) is None or not isinstance(error, errors.TrainerError):
+        return None
+    exit_code = ExitCode.ENVIRONMENT if isinstance(error, errors.SandboxError) else ExitCode.BAD_INPUT
+    return Failure(exit_code, error.code, error.text, remedy=f"see docs/reference/errors.md, {error.code}")
+
+
+SYSTEM = {
+    errno.ENOSPC: "free some space on that disk, or name another folder with FEDFABRIC_HOME",
+    errno.EDQUOT: "free some space on that disk, or name another folder with FEDFABRIC_HOME",
+    errno.EACCES: "give yourself access to it, or name another folder with FEDFABRIC_HOME",
+    errno.EPERM: "give yourself access to it, or name another folder with FEDFABRIC_HOME",
+    errno.EROFS: "name a folder that can be written with FEDFABRIC_HOME",
+    errno.ENOTDIR: "a part of that path is a file; name another folder",
+    errno.EADDRINUSE: "another program listens there; end it or choose another port",
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "name a file, not a folder",
+}
+
+
+def _of_system(error: OSError) -> Failure:
+    what = (error.strerror or str(error)).lower()
+    where = str(error.filename or "")
+    if error.errno == errno.ENOENT:
+        return Failure(ExitCode.BAD_INPUT, "NO_SUCH_FILE", what, where=where, remedy=SYSTEM[errno.ENOENT])
+    return environment(what, where=where, remedy=SYSTEM.get(error.errno or 0, "see the system's message"))
+
+
+def _internal(error: BaseException) -> Failure:
+    report = state_folder() / "reports" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        report.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        remedy = f"send {report} to the maintainers"
+    except OSError as unwritable:
+        remedy = f"its report could not be written: {unwritable}"
+    return Failure(
+        ExitCode.INTERNAL, "INTERNAL", f"fault of fedfabric itself: {type(error).__name__}: {error}", remedy=remedy
+    )

@@ -1,0 +1,41 @@
+"""``fedfabric model``: models that jobs made."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import Format, Output, show
+from .session import Profile, ask
+
+if TYPE_CHECKING:
+    from ..gateway import Client
+
+app = typer.Typer(no_args_is_help=True, help="Models that jobs made, as safetensors files, checked against the ledger.")
+
+
+@app.command()
+def fetch(
+    job: Annotated[str, typer.Argument(help="The job.")],
+    round_: Annotated[int, typer.Option("--round", help="Of this final round; 0: the latest.", min=0)] = 0,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="File to write [default: JOB.safetensors].", dir_okay=False, show_default=False),
+    ] = None,
+    profile: Profile = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Fetch a job's global model and check it, segment by segment, against the digest on the ledger.
+
+    \b
+    Examples:
+      fedfabric model fetch heart-1
+      fedfabric model fetch heart-1 --round 3 --to round3.safetensors
+    """
+    target = to or Path(f"{job}.safetensors")
+
+    async def fetched(client: "Client") -> object:
+        return await client.models.fetch(job, target, round_number=round_)
+
+    blob = ask(profile, fetched)
+    show({"model": target, "job": job, "round": round_ or "latest", "blob": blob})

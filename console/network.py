@@ -1,0 +1,228 @@
+"""``fedfabric network``: Hyperledger Fabric networks on this machine, up, observed, changed, down."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exit_codes import ExitCode
+from .failures import Failure, bad_input
+from .output import Format, Output, chosen, note, say, show, show_rows
+from .running import run
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Hyperledger Fabric networks on this machine: bring one up, change it while it runs, down.",
+)
+
+
+class RuntimeName(StrEnum):
+    """Where a network's processes run."""
+
+    NATIVE = "native"
+    DOCKER = "docker"
+
+
+Name = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        "-n",
+        envvar="FEDFABRIC_NETWORK",
+        metavar="NAME",
+        help="The network's name in its network.yaml; not needed while there is only one.",
+        show_default=False,
+    ),
+]
+
+
+def data_folder() -> Path:
+    """Where networks live: FEDFABRIC_HOME, else the user's data folder (XDG base directories)."""
+    if named := os.environ.get("FEDFABRIC_HOME"):
+        return Path(named).absolute()
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "fedfabric"
+
+
+def find(name: str) -> "Network":
+    """The network of that name, or the only one.
+
+    Raises:
+        Failure: there is none, or several and no name.
+    """
+    from ..network import Network
+
+    folder = data_folder()
+    known = sorted(path.parent.name for path in folder.glob("*/state.json"))
+    if not name and len(known) == 1:
+        name = known[0]
+    if not name or name not in known:
+        what = f"there is no network {name}" if name else ("no network has been founded" if not known else "which one?")
+        raise Failure(
+            ExitCode.NOT_FOUND,
+            "NO_SUCH_NETWORK",
+            f"{what}; there are {', '.join(known)}" if known else what,
+            where=str(folder),
+            remedy="name one with --network" if known else "bring one up: fedfabric network up network.yaml",
+        )
+    return Network.open(folder / name)
+
+
+@app.command()
+def up(
+    description: Annotated[
+        Path, typer.Argument(metavar="NETWORK_YAML", help="Description of the network.", dir_okay=False)
+    ] = Path("network.yaml"),
+    runtime: Annotated[
+        RuntimeName, typer.Option("--runtime", help="native: processes of this machine; docker: containers.")
+    ] = RuntimeName.NATIVE,
+    output: Output = Format.TEXT,
+) -> None:
+    """Bring a network up, or complete and adopt what runs of it; returns after a committed transaction.
+
+    It outlives this command, under a supervisor that starts crashed processes again. Each organisation gets a
+    gateway.toml and each of its users a profile.
+
+    \b
+    A whole network.yaml:
+      name: heart
+      organisations:
+        - {name: cleveland, orderers: 1}
+        - {name: hungary, orderers: 1}
+        - {name: switzerland, orderers: 1}
+        - {name: notary, peers: 0, orderers: 1}
+
+    \b
+    Examples:
+      fedfabric network up
+      fedfabric network up network.yaml --runtime docker
+    """
+    from ..network import Network, NetworkSpec
+    from .handover import hand_over
+
+    spec = NetworkSpec.load(description)
+
+    async def brought_up() -> dict[str, object]:
+        network = Network(spec, home=data_folder() / spec.name, runtime=runtime)
+        await network.up(note)
+        members = [await hand_over(network, name) for name, one in network.organisations.items() if one.peers]
+        return {"network": spec.name, "folder": network.home, "channel": spec.channel, "organisations": members}
+
+    result = run(brought_up())
+    show(result)
+    say("next: fedfabric gateway start --config GATEWAY_TOML for each organisation, then fedfabric data register ...")
+
+
+@app.command()
+def status(
+    name: Name = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Show a network's processes, ports, block heights and clocks, and warn of what is wrong.
+
+    \b
+    Examples:
+      fedfabric network status
+      fedfabric network status --network heart --output json
+    """
+    network = find(name)
+    found = run(network.status())
+    show(found)
+
+
+@app.command()
+def down(
+    name: Name = "",
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove its folder too: ledgers, keys, everything.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """Stop what network up started, and nothing else. The next up goes on where it was, unless wiped.
+
+    \b
+    Examples:
+      fedfabric network down
+      fedfabric network down --network heart --wipe
+    """
+    network = find(name)
+    run(network.down(wipe=wipe))
+    show({"network": network.spec.name, "folder": network.home, "wiped": wipe}, title="down")
+
+
+@app.command("add-org")
+def add_org(
+    organisation: Annotated[str, typer.Argument(help="Name: lower-case letters, digits, hyphens.")],
+    msp_id: Annotated[str, typer.Option("--msp-id", help="MSP id [default: from the name].", show_default=False)] = "",
+    peers: Annotated[int, typer.Option("--peers", help="Peers that it runs.", min=1)] = 1,
+    name: Name = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Add an organisation to a running network, without downtime; its peer endorses when this returns.
+
+    The channel's configuration is signed by a majority. Who it is to the contracts, the consortium's record says:
+    its members approve that by a majority too.
+
+    \b
+    Example:
+      fedfabric network add-org va-long-beach
+    """
+    from ..network import OrganisationSpec
+    from .handover import hand_over
+
+    network = find(name)
+    spec = OrganisationSpec.model_validate({"name": organisation, "msp_id": msp_id, "peers": peers})
+
+    async def added() -> object:
+        await network.add_organisation(spec)
+        return await hand_over(network, organisation)
+
+    show(run(added()), title="added")
+
+
+@app.command("add-user")
+def add_user(
+    organisation: Annotated[str, typer.Argument(help="The organisation's name.")],
+    user: Annotated[str, typer.Argument(help="The user's name, which becomes their enrolment id.")],
+    role: Annotated[str, typer.Option("--role", help="operator, steward, scientist or auditor.")],
+    name: Name = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Give a person a certificate of their organisation with a role, and write their profile.
+
+    \b
+    Example:
+      fedfabric network add-user cleveland ada --role scientist
+    """
+    from .handover import PEOPLE, write_profile
+
+    if role not in PEOPLE:
+        raise bad_input(f"there is no role {role}", field="--role", remedy=f"one of {', '.join(PEOPLE)}")
+    network = find(name)
+    path = run(write_profile(network, organisation, user, role))
+    show({"user": user, "organisation": organisation, "role": role, "profile": path}, title="added")
+    say(f"next: export FEDFABRIC_PROFILE={path}")
+
+
+@app.command()
+def logs(
+    process: Annotated[str, typer.Argument(metavar="PROCESS", help="As network status names it.")] = "",
+    lines: Annotated[int, typer.Option("--lines", help="How many of the last ones.", min=1)] = 50,
+    name: Name = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Print the last lines of a process's log, or name the processes.
+
+    \b
+    Example:
+      fedfabric network logs peer0.cleveland --lines 200
+    """
+    network = find(name)
+    if not process:
+        states = run(network.runtime.states())
+        show_rows([{"process": one} for one in sorted(states)], ["process"], empty="nothing runs")
+        return
+    text = run(network.log(process, lines))
+    show({"process": process, "lines": text.splitlines()}) if chosen.format is Format.JSON else say(text)

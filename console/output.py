@@ -1,0 +1,134 @@
+"""How commands print on standard output: text for people, or one JSON document for programs."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class Format(StrEnum):
+    """What a command's standard output is."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclasses.dataclass
+class _Chosen:
+    format: Format = Format.TEXT
+
+
+chosen = _Chosen()  # one command per process; failures that come before a command runs need it too
+
+
+def _choose(value: Format) -> Format:
+    chosen.format = value
+    return value
+
+
+Output = Annotated[
+    Format,
+    typer.Option(
+        "--output",
+        "-o",
+        envvar="FEDFABRIC_OUTPUT",
+        callback=_choose,
+        is_eager=True,
+        help="text for people, json for programs (one document; failures go to standard error as JSON too).",
+    ),
+]
+
+
+def plain(value: Any) -> Any:  # noqa: PLR0911  one return for each kind
+    """Any record of ours as JSON knows it: models, data classes, paths, bytes (hex), mappings and sequences."""
+    if isinstance(value, pydantic.BaseModel):
+        return plain(value.model_dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value
+
+
+def say(line: str = "") -> None:
+    """A line of prose for people, left out of JSON output."""
+    if chosen.format is Format.TEXT:
+        _console().print(Text(line), soft_wrap=True)
+
+
+def note(line: str) -> None:
+    """Progress for people, on standard error so that it never mixes with a result."""
+    if chosen.format is Format.TEXT:
+        Console(file=sys.stderr, highlight=False).print(Text(line, style="dim"), soft_wrap=True)
+
+
+def show_line(value: Any) -> None:
+    """One record of a stream as one line of JSON (only with ``--output json``)."""
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def show(value: Any, *, title: str = "") -> None:
+    """One record: as JSON, or as aligned ``name: value`` lines."""
+    value = plain(value)
+    if chosen.format is Format.JSON:
+        _json(value)
+        return
+    if title:
+        say(title)
+    width = max((len(name) for name in value), default=0)
+    for name, item in value.items():
+        say(f"{name.replace('_', ' '):<{width}}  {_cell(item)}")
+
+
+def show_rows(rows: Sequence[Any], columns: Sequence[str], *, empty: str) -> None:
+    """Records: a JSON array with every field, or a table of ``columns``; ``empty`` says what no row means."""
+    rows = [plain(row) for row in rows]
+    if chosen.format is Format.JSON:
+        _json(rows)
+        return
+    if not rows:
+        say(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(column, ""))) for column in columns))
+    _console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
+        return ", ".join(map(str, value))
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)
+
+
+def _json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout, highlight=False)

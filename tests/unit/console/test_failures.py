@@ -1,0 +1,162 @@
+import errno
+import json
+
+import pydantic
+import pytest
+from fedfabric.console import main
+from fedfabric.console.exit_codes import MEANINGS, ExitCode
+from fedfabric.console.failures import Failure, explain
+from fedfabric.gateway.configuration import ConfigurationError
+from fedfabric.gateway.errors import STATUS, ApiError, OutcomeUnknownError
+from fedfabric.network import errors as network_errors
+from fedfabric.trainers.errors import PlanError, SandboxError
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDFABRIC_HOME", str(tmp_path / "home"))
+    for variable in ("FEDFABRIC_PROFILE", "FEDFABRIC_NETWORK", "FEDFABRIC_OUTPUT"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def run(capsys, *arguments):
+    status = main(list(arguments))
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return status, out, err
+
+
+def test_every_exit_code_is_explained_in_the_table():
+    assert set(MEANINGS) == set(ExitCode)
+    assert all(meaning and remedy for meaning, remedy in MEANINGS.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["nonsense"], ExitCode.USAGE, "No such command"),
+        (["network", "up", "--runtime", "cloud"], ExitCode.USAGE, "native"),
+        (["plan", "build", "/no/such/folder"], ExitCode.USAGE, "does not exist"),
+        (["network", "status"], ExitCode.NOT_FOUND, "network up"),
+        (["network", "down", "--network", "heart"], ExitCode.NOT_FOUND, "heart"),
+        (["network", "up", "/no/such/network.yaml"], ExitCode.BAD_INPUT, "/no/such/network.yaml"),
+        (["data", "list"], ExitCode.BAD_INPUT, "FEDFABRIC_PROFILE"),
+        (["data", "list", "--profile", "/no/such/profile.toml"], ExitCode.BAD_INPUT, "/no/such/profile.toml"),
+        (["gateway", "start", "--config", "/no/such/gateway.toml"], ExitCode.BAD_INPUT, "/no/such/gateway.toml"),
+        (["job", "approve", "heart"], ExitCode.USAGE, "--digest"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_mistake_ends_with_its_code_and_says_what_and_what_to_do(capsys, arguments, status, told):
+    ended, out, err = run(capsys, *arguments)
+    assert ended == status
+    assert out == ""
+    assert err.startswith("error: ")
+    assert told in err
+
+
+def test_a_failure_is_one_json_object_on_standard_error_when_json_is_asked_for(capsys):
+    status, out, err = run(capsys, "network", "status", "--output", "json")
+    assert status == ExitCode.NOT_FOUND
+    assert out == ""
+    told = json.loads(err)["error"]
+    assert set(told) == {"code", "exit", "what", "where", "field", "remedy"}
+    assert (told["code"], told["exit"]) == ("NO_SUCH_NETWORK", 5)
+
+
+def test_the_output_format_can_come_from_the_environment(capsys, monkeypatch):
+    monkeypatch.setenv("FEDFABRIC_OUTPUT", "json")
+    _, _, err = run(capsys, "network", "status")
+    assert json.loads(err)["error"]["code"] == "NO_SUCH_NETWORK"
+
+
+def test_a_malformed_network_yaml_is_named_with_its_line(capsys, tmp_path):
+    path = tmp_path / "network.yaml"
+    path.write_text("name: heart\norganisations:\n  - {name: cleveland, orderers: 1, colour: red}\n")
+    status, _, err = run(capsys, "network", "up", str(path))
+    assert status == ExitCode.BAD_INPUT
+    assert f"{path}:3" in err
+    assert "colour" in err
+
+
+def test_a_plan_without_code_is_refused_by_name(capsys, tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+    status, _, err = run(capsys, "plan", "build", str(tmp_path), "--to", str(tmp_path / "plan.zip"))
+    assert status == ExitCode.BAD_INPUT
+    assert "plan.py is missing" in err
+    assert "PLAN_INVALID" in err
+    assert not (tmp_path / "plan.zip").exists()
+
+
+def test_a_fault_of_ours_goes_into_a_report_and_shows_no_traceback(tmp_path):
+    failure = explain(ZeroDivisionError("division by zero"))
+    assert failure.exit_code == ExitCode.INTERNAL
+    (report,) = (tmp_path / "home" / "reports").iterdir()
+    assert str(report) in failure.remedy
+    assert "ZeroDivisionError" in report.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_no_second_failure(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FEDFABRIC_HOME", str(tmp_path / "file" / "below"))
+    assert "could not be written" in explain(ZeroDivisionError()).remedy
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data"), ExitCode.ENVIRONMENT),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), ExitCode.ENVIRONMENT),
+        (OSError(errno.EROFS, "Read-only file system", "/data"), ExitCode.ENVIRONMENT),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/data"), ExitCode.ENVIRONMENT),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/data"), ExitCode.BAD_INPUT),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), ExitCode.ENVIRONMENT),
+        (ModuleNotFoundError("No module named 'testcontainers'", name="testcontainers.core"), ExitCode.ENVIRONMENT),
+        (network_errors.ProgramsError("no Go"), ExitCode.ENVIRONMENT),
+        (network_errors.PortError("port 7051 is in use"), ExitCode.ENVIRONMENT),
+        (network_errors.StateError("stale"), ExitCode.BAD_INPUT),
+        (network_errors.ReadinessError("no transaction"), ExitCode.UNAVAILABLE),
+        (ConfigurationError("gateway.toml: listen is missing"), ExitCode.BAD_INPUT),
+        (PlanError("plan.py is missing"), ExitCode.BAD_INPUT),
+        (SandboxError("SANDBOX_UNAVAILABLE", "no landlock"), ExitCode.ENVIRONMENT),
+        (ApiError("no such job", code="UNKNOWN_JOB"), ExitCode.NOT_FOUND),
+        (ApiError("already", code="CONFLICT", field="id"), ExitCode.REFUSED),
+        (ApiError("not a steward", code="ROLE_REQUIRED"), ExitCode.DENIED),
+        (ApiError("who?", code="CERTIFICATE_UNKNOWN"), ExitCode.DENIED),
+        (OutcomeUnknownError("sent"), ExitCode.UNKNOWN_OUTCOME),
+    ],
+    ids=str,
+)
+def test_each_rooms_errors_have_an_exit_code_of_their_own_kind(error, status):
+    failure = explain(error)
+    assert failure.exit_code == status
+    assert failure.what
+    assert failure.code.isupper()
+
+
+def test_every_error_of_the_network_room_is_known():
+    kinds = [
+        kind
+        for kind in vars(network_errors).values()
+        if isinstance(kind, type) and issubclass(kind, network_errors.NetworkError)
+    ]
+    assert all(explain(kind("x")).code.startswith("NETWORK_") for kind in kinds)
+
+
+def test_every_code_of_the_gateways_api_has_an_exit_code():
+    assert all(explain(ApiError("x", code=code)).exit_code != ExitCode.INTERNAL for code in STATUS)
+
+
+def test_a_record_that_does_not_validate_names_its_field():
+    class Record(pydantic.BaseModel):
+        samples: int
+
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Record.model_validate({"samples": "many"})
+    failure = explain(caught.value)
+    assert (failure.exit_code, failure.field, failure.where) == (ExitCode.BAD_INPUT, "samples", "Record")
+
+
+def test_a_failure_explains_itself():
+    failure = Failure(ExitCode.REFUSED, "CONFLICT", "taken")
+    assert explain(failure) is failure
