@@ -1,4 +1,4 @@
-"""Reference pages made from the code: the state machines from their tables, the transactions from their declarations."""
+"""Reference pages made from the code: state machines from their tables, transactions from their declarations."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ def state_machines() -> str:
     parts = [
         "# State machines of the ledger\n\n"
         + _MADE
-        + "\nEach table is the one that the contracts run: of the rows for a state and an event the first whose guards"
-        "\nall hold is taken; when none does, the caller gets the refusal named beside the guard, and when there is no"
-        "\nrow at all, WRONG_STATE. t is the proposal's timestamp, w the consortium's time window, D and A the deadlines"
-        "\nfor updates and attestations. Saying again what is on the ledger already is success and changes nothing.\n"
+        + "\nEach table is the one that the contracts run: of the rows for a state and an event, the first whose"
+        "\nguards all hold is taken; when none does, the caller gets the refusal named beside the guard, and when there"
+        "\nis no row at all, WRONG_STATE. t is the proposal's timestamp, w the consortium's time window, D and A the"
+        "\ndeadlines for updates and attestations. Saying again what is on the ledger is success and changes nothing.\n"
     ]
     parts += [
         f"## {machine.title}\n\n```mermaid\n{machine.mermaid()}\n```\n\n{machine.table()}\n" for machine in MACHINES
@@ -31,8 +31,8 @@ def transactions() -> str:
     parts = [
         "# Transactions of the ledger\n\n"
         + _MADE
-        + "\nA transaction takes one argument, a JSON document of the request's model, and answers with canonical JSON of"
-        "\na record; both stand in `fedfabric.chaincode.records`. *Roles* are those of the caller's certificate"
+        + "\nA transaction takes one argument, a JSON document of the request's model, and answers with canonical JSON"
+        "\nof a record; both stand in `fedfabric.chaincode.records`. *Roles* are those of the caller's certificate"
         "\n(attribute `fedfabric.role`); any certificate of a member may evaluate what is *evaluated*.\n"
     ]
     for contract in CONTRACTS:
