@@ -3,21 +3,23 @@
 import asyncio
 import datetime
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import deployment, founding
+from pydantic import ValidationError
+
+from . import deployment, founding, onboarding
 from .connections import Connections
 from .errors import ProcessError, SpecificationError, StateError
 from .founding import ADMIN, GENESIS, Layout
 from .identities import Credentials
 from .native import NativeRuntime
-from .processes import Place
+from .processes import SERVER_PORTS, Place, server_name
 from .runtime import LOOPBACK, ProcessState, Progress, Runtime
-from .specification import NetworkSpec, OrganisationSpec, Role
+from .specification import ChaincodeSpec, NetworkSpec, OrganisationSpec, Role
 from .state import NetworkState, allocate_ports, operation
 from .together import together
 
@@ -28,6 +30,15 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
+def _checked(spec: NetworkSpec, **changes: object) -> NetworkSpec:
+    """The network with changes, checked as a whole."""
+    try:
+        return NetworkSpec.model_validate({**dict(spec), **changes})
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise SpecificationError(problems) from error
+
+
 def make_runtime(name: str, home: Path) -> Runtime:
     """The runtime of a name.
 
@@ -36,6 +47,10 @@ def make_runtime(name: str, home: Path) -> Runtime:
     """
     if name == "native":
         return NativeRuntime(home)
+    if name == "docker":
+        from .docker import DockerRuntime  # testcontainers is an extra  # noqa: PLC0415
+
+        return DockerRuntime(home)
     raise SpecificationError(f"there is no runtime {name}: name native or docker")
 
 
@@ -203,6 +218,35 @@ class Network:
             for user in organisation.users:
                 await self.enrol(organisation.name, user.name, role=user.role)
 
+    async def _prove_all(self, layout: Layout, connections: Connections, chaincodes: Sequence[ChaincodeSpec]) -> None:
+        members = [one for one in layout.state.spec.organisations if one.peers]
+        # A policy of its own may leave organisations out; the channel's counts all of them.
+        majority = all(one.endorsement is None for one in chaincodes)
+        expected = frozenset(one.msp_id for one in members) if majority else frozenset()
+        await together(
+            deployment.prove(layout, connections, one, expected=expected, chaincodes=chaincodes) for one in members
+        )
+
+    async def _require_running(self) -> None:
+        stopped = [state.name for state in (await self._runtime.states()).values() if not state.running]
+        if stopped or not await self._runtime.states():
+            raise ProcessError(
+                f"the network in {self.home} is not up ({', '.join(stopped) or 'nothing runs'}): 'network up' first"
+            )
+
+    def _with_ports(self, state: NetworkState, names: Iterable[str]) -> NetworkState:
+        return state.model_copy(update={"ports": {**state.ports, **allocate_ports(names, state.ports.values())}})
+
+    async def _forget(self, newcomer: OrganisationSpec) -> None:
+        """Remove what an organisation that did not join has left: its processes and files."""
+        layout = self.layout
+        states = await self._runtime.states()
+        for process in layout.processes(newcomer):
+            if process.name in states:
+                await self._runtime.remove(process.name)
+            shutil.rmtree(process.folder, ignore_errors=True)
+        shutil.rmtree(founding.organisation_folder(self.home, newcomer.name), ignore_errors=True)
+
     async def _undo(self) -> None:
         """End what this process alone began; a network that others rely on stays."""
         await asyncio.shield(asyncio.ensure_future(self._runtime.abandon()))
@@ -232,6 +276,76 @@ class Network:
         return await asyncio.to_thread(
             founding.enrol, self.home, described, name, self._clock(), kind="client", role=role, hosts=hosts
         )
+
+    async def add_organisation(self, newcomer: OrganisationSpec, progress: Progress | None = None) -> None:
+        """Take an organisation into the running channel, and return after a transaction that it endorsed.
+
+        Raises:
+            OnboardingError: it could not join; the channel is as it was before.
+            SpecificationError: it has orderers, no peers, or a name that is taken.
+        """
+        say = progress or self._progress
+        if newcomer.orderers or not newcomer.peers:
+            raise SpecificationError(
+                f"organisation {newcomer.name} can join with peers and without orderers: set 'peers: 1' and no orderers"
+            )
+        with operation(self.home):
+            await self._runtime.prepare(say)
+            await self._require_running()
+            before = self.state
+            described = {"organisations": (*before.spec.organisations, newcomer)}
+            grown = _checked(before.spec, **described)
+            self._state = self._with_ports(
+                before.model_copy(update={"spec": grown}), founding.port_names(newcomer, grown.chaincodes)
+            )
+            try:
+                founding.found_organisation(self.layout, newcomer, self._clock())
+                await onboarding.onboard(self.layout, newcomer, say)
+                self._state.save(self.home)
+            except BaseException:
+                await asyncio.shield(asyncio.ensure_future(self._forget(newcomer)))
+                self._state = before
+                raise
+
+    async def deploy(self, chaincode: ChaincodeSpec, progress: Progress | None = None) -> None:
+        """Bring one more chaincode onto the running network; one that is there as described is left alone.
+
+        Raises:
+            SpecificationError: another chaincode of that name is there.
+        """
+        say = progress or self._progress
+        with operation(self.home):
+            if chaincode in self.spec.chaincodes:
+                return
+            await self._runtime.prepare(say)
+            await self._require_running()
+            before = self.state
+            grown = _checked(before.spec, chaincodes=(*before.spec.chaincodes, chaincode))
+            members = [one for one in grown.organisations if one.peers]
+            names = [
+                f"{server_name(chaincode.name, one.name)}:{purpose}" for one in members for purpose in SERVER_PORTS
+            ]
+            self._state = self._with_ports(before.model_copy(update={"spec": grown}), names)
+            layout = self.layout
+            servers = [server_name(chaincode.name, one.name) for one in members]
+            try:
+                say(f"starting {', '.join(servers)}")
+                for one in members:
+                    founding.found_servers(layout, one, self._clock())
+                await self._runtime.start([each for one in members for each in layout.processes(one)])
+                async with Connections(layout) as connections:
+                    places = [place for one in members for place in layout.peers(one)]
+                    await together(deployment.install(layout, connections, place) for place in places)
+                    await deployment.define(layout, connections, chaincode)
+                    # From here on the channel has it, whatever follows.
+                    self._state.save(self.home)
+                    await self._prove_all(layout, connections, (chaincode,))
+            except BaseException:
+                if NetworkState.load(self.home) == before:
+                    for name in servers:
+                        await self._runtime.stop(name)
+                    self._state = before
+                raise
 
     def administrator(self, organisation: str) -> Credentials:
         """The organisation's administrator, who signs changes of the channel."""
