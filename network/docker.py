@@ -202,6 +202,10 @@ class DockerRuntime:
         container = await self._require(name)
         await asyncio.to_thread(container.stop, timeout=STOP_SECONDS)
 
+    async def remove(self, name: str) -> None:
+        """Stop one and forget it."""
+        await asyncio.to_thread(_remove, await self._require(name))
+
     async def restart(self, name: str) -> None:
         """Stop one and start it again; returns when it listens."""
         container = await self._require(name)
