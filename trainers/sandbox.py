@@ -11,6 +11,7 @@ The seccomp filter is a list of what is allowed; any other call answers ENOSYS, 
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import errno
 import fcntl
 import os
@@ -20,6 +21,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import SandboxError
 
@@ -27,6 +29,7 @@ LANDLOCK, SECCOMP, BUBBLEWRAP = "landlock", "seccomp", "bubblewrap"
 INSIDE = "FEDFABRIC_BUBBLEWRAP"
 """Set in the environment of a process that bubblewrap holds."""
 
+_LIBSECCOMP = "libseccomp.so.2"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -118,10 +121,22 @@ def landlock_version() -> int:
 def seccomp_works() -> bool:
     """Return whether libseccomp can be loaded."""
     try:
-        import pyseccomp  # noqa: F401, PLC0415
+        _seccomp()
     except (ImportError, RuntimeError, OSError):
         return False
     return True
+
+
+def _seccomp() -> Any:
+    """Import pyseccomp; it looks its library up by starting ldconfig or a compiler, which a bare process lacks."""
+    ctypes.CDLL(_LIBSECCOMP)
+    lookup = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: _LIBSECCOMP if name == "seccomp" else lookup(name)
+    try:
+        import pyseccomp  # noqa: PLC0415
+    finally:
+        ctypes.util.find_library = lookup
+    return pyseccomp
 
 
 def bubblewrap_program() -> str | None:
@@ -264,6 +279,7 @@ def restrict_files(walls: Walls) -> None:
         write |= FSAccess.REFER
     if version >= 3:
         write |= FSAccess.TRUNCATE
+    ctypes.set_errno(0)  # the library takes any errno that is left over for a failure of its own call
     rules = landlock.Ruleset()
     for folder in code_folders():
         rules.allow(folder, rules=read | FSAccess.EXECUTE)
@@ -281,8 +297,7 @@ def restrict_files(walls: Walls) -> None:
 
 def restrict_system_calls() -> None:
     """Keep only the system calls that computing needs, by seccomp."""
-    import pyseccomp as sc  # noqa: PLC0415
-
+    sc = _seccomp()
     refuse, unknown = sc.ERRNO(errno.EPERM), sc.ERRNO(errno.ENOSYS)
     rules = sc.SyscallFilter(unknown)
 
@@ -312,9 +327,9 @@ def restrict_system_calls() -> None:
     rules.load()
 
 
-def _known(sc: object, name: str) -> bool:
+def _known(sc: Any, name: str) -> bool:
     try:
-        return int(sc.resolve_syscall(sc.system_arch(), name)) >= 0  # type: ignore[attr-defined]
+        return int(sc.resolve_syscall(sc.system_arch(), name)) >= 0
     except (OSError, ValueError):
         return False
 
