@@ -14,6 +14,7 @@ from .running import run
 
 if TYPE_CHECKING:
     from ..network import Network
+    from .handover import Handover
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,17 +104,26 @@ def up(
     """
     from ..network import Network, NetworkSpec
     from .handover import hand_over
+    from .membership import found
 
     spec = NetworkSpec.load(description)
 
-    async def brought_up() -> dict[str, object]:
+    async def brought_up() -> "tuple[Network, list[Handover]]":
         network = Network(spec, home=data_folder() / spec.name, runtime=runtime)
         await network.up(note)
-        members = [await hand_over(network, name) for name, one in network.organisations.items() if one.peers]
-        return {"network": spec.name, "folder": network.home, "channel": spec.channel, "organisations": members}
+        note("founding the consortium")
+        await found(network)
+        return network, [await hand_over(network, name) for name, one in network.organisations.items() if one.peers]
 
-    result = run(brought_up())
-    show(result)
+    network, members = run(brought_up())
+    if chosen.format is Format.JSON:
+        show({"network": spec.name, "folder": network.home, "channel": spec.channel, "organisations": members})
+        return
+    say(f"{spec.name} is up: channel {spec.channel}, in {network.home}")
+    for member in members:
+        say(f"  {member.organisation} ({member.msp_id})")
+        say(f"    gateway  {member.gateway}")
+        say(f"    profiles {next(iter(member.profiles.values())).parent}: {', '.join(member.profiles)}")
     say("next: fedfabric gateway start --config GATEWAY_TOML for each organisation, then fedfabric data register ...")
 
 
@@ -130,8 +140,7 @@ def status(
       fedfabric network status --network heart --output json
     """
     network = find(name)
-    found = run(network.status())
-    show(found)
+    show(run(network.status()))
 
 
 @app.command()
@@ -162,8 +171,8 @@ def add_org(
 ) -> None:
     """Add an organisation to a running network, without downtime; its peer endorses when this returns.
 
-    The channel's configuration is signed by a majority. Who it is to the contracts, the consortium's record says:
-    its members approve that by a majority too.
+    The channel's configuration and the consortium's record are changed with signatures of a majority, whose
+    administrators' keys lie on this machine.
 
     \b
     Example:
@@ -171,12 +180,16 @@ def add_org(
     """
     from ..network import OrganisationSpec
     from .handover import hand_over
+    from .membership import admit
 
     network = find(name)
     spec = OrganisationSpec.model_validate({"name": organisation, "msp_id": msp_id, "peers": peers})
 
     async def added() -> object:
-        await network.add_organisation(spec)
+        if organisation not in network.organisations:  # else an earlier call was interrupted: complete it
+            await network.add_organisation(spec, note)
+        note("admitting it to the consortium")
+        await admit(network, organisation)
         return await hand_over(network, organisation)
 
     show(run(added()), title="added")

@@ -78,7 +78,7 @@ class Trial:
         return model
 
     def federated(self, rounds: int, late: str, joined: int, clip: float) -> torch.nn.Module:
-        """The model after ``rounds`` of the same process object, in this process; ``late`` takes part from ``joined``."""
+        """The model after ``rounds`` of the same process object in one process; ``late`` joins in round ``joined``."""
         process = self.plan.process(Sgd(), partial(RingEncoding, clip))
         state = process.initialize(self.seed)
         for number in range(1, rounds + 1):
