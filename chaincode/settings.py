@@ -34,6 +34,6 @@ class Settings:
         if len(set(founders)) != len(founders):
             raise SettingsError("FEDFABRIC_FOUNDERS names an organisation twice")
         window = environment.get("FEDFABRIC_WINDOW_MS", "5000")
-        if not re.fullmatch(r"[0-9]{3,5}", window) or not 100 <= int(window) <= 60_000:
-            raise SettingsError(f"FEDFABRIC_WINDOW_MS is {window[:20]!r}; give milliseconds from 100 to 60000")
+        if not re.fullmatch(r"[0-9]{3,6}", window) or not 100 <= int(window) <= 900_000:
+            raise SettingsError(f"FEDFABRIC_WINDOW_MS is {window[:20]!r}; give milliseconds from 100 to 900000")
         return cls(founders, int(window))

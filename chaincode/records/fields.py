@@ -53,7 +53,7 @@ Duration = Annotated[int, Field(ge=1, le=31 * 24 * 3600 * 1000)]
 """Milliseconds, at most 31 days."""
 Timestamp = Natural
 """Milliseconds since 1970 (UTC), of the ledger's time."""
-Window = Annotated[int, Field(ge=100, le=60_000)]
+Window = Annotated[int, Field(ge=100, le=900_000)]
 """w: how far a proposal's timestamp may be from an endorser's clock, in milliseconds."""
 RoundNumber = Annotated[int, Field(ge=1, le=100_000)]
 
