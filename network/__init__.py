@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from .identities import Credentials
     from .network import Network, Organisation
+    from .observation import NetworkStatus, ProcessStatus
     from .runtime import ProcessState
     from .specification import ChaincodeSpec, NetworkSpec, OrderingSpec, OrganisationSpec, ProbeSpec, UserSpec
 
@@ -38,6 +39,7 @@ _PLACES = {
     ),
     "identities": ("Credentials",),
     "network": ("Network", "Organisation"),
+    "observation": ("NetworkStatus", "ProcessStatus"),
     "runtime": ("ProcessState",),
     "specification": (
         "ChaincodeSpec",
@@ -56,6 +58,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "NetworkSpec",
+    "NetworkStatus",
     "OnboardingError",
     "OrderingSpec",
     "Organisation",
@@ -64,6 +67,7 @@ __all__ = [
     "ProbeSpec",
     "ProcessError",
     "ProcessState",
+    "ProcessStatus",
     "ProgramsError",
     "ReadinessError",
     "SpecificationError",

@@ -4,21 +4,26 @@ Every step asks first what is already so, so that a half-finished network is com
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Sequence
 
 import grpc
 
 from ..fabric.client import ClientError, GatewayError
-from ..fabric.lifecycle import CHANNEL_ENDORSEMENT, Definition, PeerAdministration
+from ..fabric.discovery import DiscoveryError, endorsing_organisations
+from ..fabric.lifecycle import CHANNEL_ENDORSEMENT, Definition, LifecycleError, PeerAdministration
 from ..fabric.policies import parse_signature_rule
 from .connections import Connections
 from .errors import ReadinessError
 from .founding import GENESIS, Layout, package
 from .processes import Place
-from .specification import ChaincodeSpec, OrganisationSpec, ProbeSpec
+from .specification import ChaincodeSpec, OrganisationSpec
 from .together import together
 
 READY_SECONDS = 60.0
+UNKNOWN_FUNCTION = "network-readiness"
+"""Asked of chaincodes without a probe: that the chaincode refuses it shows that it answers."""
 _PAUSE_SECONDS = 0.05
 
 
@@ -86,6 +91,35 @@ async def define(layout: Layout, connections: Connections, chaincode: ChaincodeS
     await _commit(channel, wanted, peers)
 
 
+async def adopt(layout: Layout, connections: Connections, place: Place, chaincode: ChaincodeSpec) -> None:
+    """Have a newcomer approve the definition that the channel has committed."""
+    peer = await connections.peer(place)
+    channel = layout.state.spec.channel
+    present = await peer.committed(channel, chaincode.name)
+    if present is None:
+        raise ReadinessError(f"{place.name} has joined {channel}, and sees no chaincode {chaincode.name} there")
+    if not present.approvals.get(place.organisation.msp_id):
+        await peer.approve(channel, definition(chaincode, present.sequence), package(chaincode).package_id)
+
+
+async def caught_up(connections: Connections, place: Place, channel: str, height: int, seconds: float) -> None:
+    """Wait until a peer has as many blocks as another had.
+
+    Raises:
+        ReadinessError: it has not in time.
+    """
+    peer = await connections.peer(place)
+    deadline = time.monotonic() + seconds
+    present = 0
+    while present < height:
+        # A newcomer's peer does not know its own administrator until it has read as far as the block that names it.
+        with contextlib.suppress(LifecycleError):
+            present = await peer.height(channel)
+        if present < height and time.monotonic() > deadline:
+            raise ReadinessError(f"{place.name} has {present} of {height} blocks of {channel} after {seconds:.0f} s")
+        await asyncio.sleep(0 if present >= height else _PAUSE_SECONDS)
+
+
 async def _commit(channel: str, wanted: Definition, peers: list[PeerAdministration]) -> None:
     # A peer endorses the commit by the approvals that it has seen; another organisation's reaches it blocks later.
     deadline = time.monotonic() + READY_SECONDS
@@ -99,34 +133,87 @@ async def _commit(channel: str, wanted: Definition, peers: list[PeerAdministrati
     await peers[0].commit(channel, wanted, peers[1:])
 
 
+async def endorsers(layout: Layout, connections: Connections, place: Place, chaincode: str) -> frozenset[str]:
+    """The MSP ids with a live peer that can endorse a chaincode, as one peer sees the channel; none: empty."""
+    channel = await connections.channel(place)
+    identity, signer = connections.administrator(place.organisation)
+    try:
+        return await endorsing_organisations(channel, layout.state.spec.channel, chaincode, identity, signer)
+    except DiscoveryError:
+        return frozenset()
+
+
 async def prove(
-    layout: Layout, connections: Connections, organisation: OrganisationSpec, seconds: float = READY_SECONDS
+    layout: Layout,
+    connections: Connections,
+    organisation: OrganisationSpec,
+    *,
+    expected: frozenset[str] = frozenset(),
+    chaincodes: Sequence[ChaincodeSpec] | None = None,
+    seconds: float = READY_SECONDS,
 ) -> None:
-    """Commit one transaction of each chaincode that has a probe, by this organisation's peers.
+    """Show that every chaincode (or these) is ready at this organisation's peers.
+
+    Ready is: each peer knows enough endorsers (all of `expected`), its chaincode server answers, and a transaction is
+    committed where the chaincode has a probe.
 
     Raises:
-        ReadinessError: none was committed in time; the text holds the last refusal.
+        ReadinessError: it was not so in time; the text holds the last refusal.
     """
-    for place in layout.peers(organisation):
-        gateway = await connections.gateway(place)
-        for chaincode in layout.state.spec.chaincodes:
+    deadline = time.monotonic() + seconds
+    await together(
+        _prove(layout, connections, place, chaincode, expected=expected, deadline=deadline)
+        for place in layout.peers(organisation)
+        for chaincode in (layout.state.spec.chaincodes if chaincodes is None else chaincodes)
+    )
+
+
+async def _prove(
+    layout: Layout,
+    connections: Connections,
+    place: Place,
+    chaincode: ChaincodeSpec,
+    *,
+    expected: frozenset[str],
+    deadline: float,
+) -> None:
+    while not (known := await endorsers(layout, connections, place, chaincode.name)) or not expected <= known:
+        if time.monotonic() > deadline:
+            raise ReadinessError(
+                f"{place.name} knows no live peers of {', '.join(sorted(expected - known)) or 'any organisation'} that "
+                f"endorse {chaincode.name}: see the peers' logs"
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
+    gateway = await connections.gateway(place)
+    contract = gateway.network(layout.state.spec.channel).contract(chaincode.name)
+    while True:
+        try:
             if chaincode.probe is None:
-                continue
-            contract = gateway.network(layout.state.spec.channel).contract(chaincode.name)
-            deadline = time.monotonic() + seconds
-            while True:
-                try:
-                    await contract.submit(chaincode.probe.function, *chaincode.probe.arguments)
-                    break
-                except (ClientError, grpc.aio.AioRpcError) as error:
-                    # Until gossip has met, the orderers have a leader and chaincode is connected, refusals are usual;
-                    # the contract's own refusal is final.
-                    refused = isinstance(error, GatewayError) and error.refusal is not None
-                    if refused or time.monotonic() > deadline:
-                        raise ReadinessError(
-                            f"no transaction of {chaincode.name} by {place.name} was committed: {error}"
-                        ) from error
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                await contract.evaluate(UNKNOWN_FUNCTION)
+            else:
+                await contract.submit(chaincode.probe.function, *chaincode.probe.arguments)
+        except (ClientError, grpc.aio.AioRpcError) as error:
+            refused = isinstance(error, GatewayError) and error.refusal is not None
+            if refused and chaincode.probe is None:
+                return  # the chaincode itself has answered
+            # While the orderers have no leader, or chaincode is being connected, refusals are usual; one by the
+            # contract is final.
+            if refused or time.monotonic() > deadline:
+                raise ReadinessError(f"{chaincode.name} is not ready at {place.name}: {error}") from error
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
-__all__ = ["ProbeSpec", "define", "definition", "install", "join_all", "join_orderer", "join_peer", "prove"]
+__all__ = [
+    "adopt",
+    "caught_up",
+    "define",
+    "definition",
+    "endorsers",
+    "install",
+    "join_all",
+    "join_orderer",
+    "join_peer",
+    "prove",
+]

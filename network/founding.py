@@ -176,17 +176,30 @@ def found_organisation(layout: Layout, organisation: OrganisationSpec, now: date
         server = authorities.tls.issue(place.name, now, hosts=_hosts(layout, place))
         write_peer(place.folder(home), authorities, member, server)
         write_configuration(place.folder(home), runtime, peer=True)
+    found_servers(layout, organisation, now)
+
+
+def found_servers(layout: Layout, organisation: OrganisationSpec, now: datetime.datetime) -> None:
+    """Write what an organisation's chaincode servers read, and their addresses for its peers; again when one is added.
+
+    Present certificates stay.
+    """
+    if not organisation.peers:
+        return
+    home = layout.home
+    authorities = Authorities.load(organisation_folder(home, organisation.name))
+    addresses = {
+        package_label(chaincode): str(layout.address(layout.server(organisation, chaincode)))
+        for chaincode in layout.state.spec.chaincodes
+    }
+    for place in layout.peers(organisation):
         client = authorities.tls.issue(f"{place.name}-chaincode-client", now)
-        addresses = {
-            package_label(chaincode): str(layout.address(layout.server(organisation, chaincode)))
-            for chaincode in layout.state.spec.chaincodes
-        }
         write_chaincode_addresses(place.folder(home), authorities.tls.certificate, client, addresses)
-    for chaincode in layout.state.spec.chaincodes if organisation.peers else ():
+    for chaincode in layout.state.spec.chaincodes:
         place = layout.server(organisation, chaincode)
-        write_tls(
-            place.folder(home) / "tls", authorities, authorities.tls.issue(place.name, now, hosts=_hosts(layout, place))
-        )
+        folder = place.folder(home) / "tls"
+        if not folder.exists():
+            write_tls(folder, authorities, authorities.tls.issue(place.name, now, hosts=_hosts(layout, place)))
 
 
 def found(layout: Layout, now: datetime.datetime) -> None:

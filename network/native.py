@@ -122,6 +122,11 @@ class NativeRuntime:
         await self._require(name)
         await self._ask(op="stop", name=name)
 
+    async def remove(self, name: str) -> None:
+        """Stop one and forget it; its log stays."""
+        await self._require(name)
+        await self._ask(op="remove", name=name)
+
     async def restart(self, name: str) -> None:
         """Stop one and start it again."""
         await self._require(name)

@@ -17,6 +17,7 @@ from .errors import ProcessError, SpecificationError, StateError
 from .founding import ADMIN, GENESIS, Layout
 from .identities import Credentials
 from .native import NativeRuntime
+from .observation import NetworkStatus, observe
 from .processes import SERVER_PORTS, Place, server_name
 from .runtime import LOOPBACK, ProcessState, Progress, Runtime
 from .specification import ChaincodeSpec, NetworkSpec, OrganisationSpec, Role
@@ -227,9 +228,10 @@ class Network:
             deployment.prove(layout, connections, one, expected=expected, chaincodes=chaincodes) for one in members
         )
 
-    async def _require_running(self) -> None:
-        stopped = [state.name for state in (await self._runtime.states()).values() if not state.running]
-        if stopped or not await self._runtime.states():
+    async def _require_running(self, *, all_of_it: bool) -> None:
+        states = await self._runtime.states()
+        stopped = [state.name for state in states.values() if not state.running]
+        if not states or (all_of_it and stopped):
             raise ProcessError(
                 f"the network in {self.home} is not up ({', '.join(stopped) or 'nothing runs'}): 'network up' first"
             )
@@ -291,7 +293,7 @@ class Network:
             )
         with operation(self.home):
             await self._runtime.prepare(say)
-            await self._require_running()
+            await self._require_running(all_of_it=False)
             before = self.state
             described = {"organisations": (*before.spec.organisations, newcomer)}
             grown = _checked(before.spec, **described)
@@ -318,7 +320,7 @@ class Network:
             if chaincode in self.spec.chaincodes:
                 return
             await self._runtime.prepare(say)
-            await self._require_running()
+            await self._require_running(all_of_it=True)
             before = self.state
             grown = _checked(before.spec, chaincodes=(*before.spec.chaincodes, chaincode))
             members = [one for one in grown.organisations if one.peers]
@@ -350,6 +352,10 @@ class Network:
     def administrator(self, organisation: str) -> Credentials:
         """The organisation's administrator, who signs changes of the channel."""
         return founding.credentials(self.home, self.spec.organisation(organisation), ADMIN)
+
+    async def status(self) -> NetworkStatus:
+        """How every process fares, with block heights, clocks and what is wrong."""
+        return await observe(self.layout)
 
     async def process(self, name: str) -> ProcessState:
         """How one process fares.

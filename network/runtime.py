@@ -85,6 +85,9 @@ class Runtime(Protocol):
     async def stop(self, name: str) -> None:
         """Stop one, and start it no more."""
 
+    async def remove(self, name: str) -> None:
+        """Stop one and forget it."""
+
     async def restart(self, name: str) -> None:
         """Stop one and start it again; returns when it listens."""
 

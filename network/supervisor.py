@@ -121,6 +121,7 @@ class Supervisor:
         operations: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
             "stop": self._stop_one,
+            "remove": self._remove,
             "restart": self._restart,
             "list": self._list,
             "shutdown": self._shutdown,
@@ -187,6 +188,10 @@ class Supervisor:
         child = self._children[request["name"]]
         await self._stop([child])
         return {"state": child.state()}
+
+    async def _remove(self, request: dict[str, Any]) -> dict[str, Any]:
+        await self._stop([self._children.pop(request["name"])])
+        return {}
 
     async def _restart(self, request: dict[str, Any]) -> dict[str, Any]:
         child = self._children[request["name"]]
