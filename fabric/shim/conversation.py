@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from .contract import Chaincode, run_chaincode
 from .errors import PeerError, ProtocolError
-from .handler import Answered, Event, Handler, Message, Refused, Send, Started
+from .handler import Answered, Event, Handler, Message, Refused, Send, Started, message_name
 from .invocation import Invocation, TransactionKey
 from .stub import Stub
 
@@ -95,6 +95,8 @@ class Conversation:
             except DecodeError as error:
                 self._end_with("the peer's message can't be decoded")
                 raise ProtocolError("the peer's message can't be decoded") from error
+            if _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug("received %s of transaction %s", message_name(message.type), message.txid or "none")
             try:
                 self._apply(self._handler.receive(message))
             except ProtocolError as error:

@@ -34,6 +34,7 @@ __all__ = [
     "Send",
     "Started",
     "State",
+    "message_name",
 ]
 
 Message: TypeAlias = chaincode_shim_pb2.ChaincodeMessage
@@ -160,7 +161,7 @@ class Handler:
         """
         following = TRANSITIONS.get((self.state, message.type))
         if following is None:
-            raise ProtocolError(f"the peer sent {_name(message.type)} while the stream was {self.state.value}")
+            raise ProtocolError(f"the peer sent {message_name(message.type)} while the stream was {self.state.value}")
         if message.type == Message.READY:
             self.capabilities = _capabilities(message.payload)
         self.state = following
@@ -293,5 +294,6 @@ def _error(key: TransactionKey, text: str) -> Message:
     return Message(type=Message.ERROR, payload=text.encode(errors="replace"), txid=key[1], channel_id=key[0])
 
 
-def _name(message_type: int) -> str:
+def message_name(message_type: int) -> str:
+    """The protocol's name of a message's type."""
     return MessageType.Name(message_type) if message_type in MessageType.values() else f"message {message_type}"

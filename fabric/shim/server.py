@@ -129,12 +129,15 @@ class ChaincodeServer:
 def serve(*contracts: Contract, environment: Mapping[str, str] | None = None) -> None:
     """Serve these contracts until SIGTERM or SIGINT, then finish what runs.
 
-    Settings come from the environment (`ServerSettings.from_environment`). What keeps the server from starting is
-    written to standard error and ends the process with status 2.
+    Settings come from the environment (`ServerSettings.from_environment`), with CORE_CHAINCODE_LOGGING_LEVEL for the
+    log on standard error (`warning` when it is missing). What keeps the server from starting is written there too, and
+    ends the process with status 2.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    environment = os.environ if environment is None else environment
     try:
-        settings = ServerSettings.from_environment(os.environ if environment is None else environment)
+        logging.getLogger(__package__).setLevel(_logging_level(environment))
+        settings = ServerSettings.from_environment(environment)
         asyncio.run(_serve(ContractChaincode(*contracts), settings))
     except SettingsError as error:
         sys.stderr.write(f"the chaincode server can't start: {error}\n")
@@ -149,6 +152,14 @@ async def _serve(chaincode: Chaincode, settings: ServerSettings) -> None:
             loop.add_signal_handler(number, asked.set)
         await asked.wait()
         await server.stop()
+
+
+def _logging_level(environment: Mapping[str, str]) -> int:
+    text = environment.get("CORE_CHAINCODE_LOGGING_LEVEL", "") or "warning"
+    level = logging.getLevelNamesMapping().get(text.upper())
+    if level is None:
+        raise SettingsError(f"CORE_CHAINCODE_LOGGING_LEVEL is debug, info, warning or error, not {text[:40]!r}")
+    return level
 
 
 def _credentials(tls: TransportSecurity) -> grpc.ServerCredentials:

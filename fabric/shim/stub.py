@@ -242,11 +242,11 @@ class Stub:
     # --- endorsement policies of single keys
 
     async def get_state_validation_parameter(self, key: str) -> bytes:
-        """A key's own endorsement policy (a serialized common.ApplicationPolicy), b"" when it has none."""
+        """A key's own endorsement policy (a serialized common.SignaturePolicyEnvelope), b"" when it has none."""
         return await self._get_validation_parameter("", key)
 
     async def set_state_validation_parameter(self, key: str, policy: bytes) -> None:
-        """Give a key an endorsement policy of its own: any serialized common.ApplicationPolicy."""
+        """Give a key an endorsement policy of its own: any serialized common.SignaturePolicyEnvelope."""
         await self._set_validation_parameter("", key, policy)
 
     async def get_private_data_validation_parameter(self, collection: str, key: str) -> bytes:
