@@ -1,0 +1,164 @@
+"""A job's blobs, and its models computed again from them, round by round, as every honest member did."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..aggregation import (
+    Aggregate,
+    AggregationError,
+    RingEncoding,
+    TensorFile,
+    TensorFileError,
+    aggregate,
+    decimal,
+    server_optimizer,
+)
+from ..aggregation import Update as EncodedUpdate
+from ..chaincode.records import RoundState
+from .blobs import BlobDiffersError, BlobFolder, BlobMissingError, address_of
+from .report import Check, Findings
+
+if TYPE_CHECKING:
+    from ..aggregation import Tensors
+    from ..chaincode.records import Blob, Job, Outcome
+    from .training import JobLinks, RoundLinks
+
+
+class AggregateAuditor:
+    """Computes the final rounds of a job again. Disk for two models and states, memory for segments."""
+
+    def __init__(self, blobs: BlobFolder, links: JobLinks, findings: Findings) -> None:
+        self._blobs = blobs
+        self._links = links
+        self._findings = findings
+        self.recomputed: set[int] = set()
+        """Numbers of the rounds whose outcome came out as attested."""
+
+    def run(self) -> None:
+        """Check every blob that the job's links name, and every final round's outcome."""
+        if self._links.job is None:
+            self._findings.not_done(Check.BLOBS, Check.AGGREGATE)
+            return
+        job = self._job
+        self._check_plan(job)
+        final = [links for _, links in sorted(self._links.rounds.items()) if links.record.state is RoundState.FINAL]
+        with tempfile.TemporaryDirectory(prefix="fedfabric-audit-") as folder, ExitStack() as files:
+            model: Tensors | None = self._open(job.terms.plan.model, f"initial model of job {job.id}", files)
+            state: Tensors | None = None
+            for turn, links in enumerate(final):
+                place = Path(folder) / str(turn % 2)
+                place.mkdir(exist_ok=True)
+                with ExitStack() as updates:
+                    result = self._round(links, (model, state), place, updates)
+                if result is None:
+                    model, state = self._from_blobs(links.record.outcome, links.record.number, files)
+                else:
+                    model, state = result.model, result.state
+                    for tensors in (model, state):
+                        if isinstance(tensors, TensorFile):
+                            files.enter_context(tensors)
+
+    @property
+    def _job(self) -> Job:
+        if self._links.job is None:
+            raise RuntimeError("there is no job to compute again")
+        return self._links.job
+
+    def _check_plan(self, job: Job) -> None:
+        link = f"plan of job {job.id}"
+        self._findings.made(Check.BLOBS)
+        try:
+            self._blobs.plan(job.terms.plan.bundle)
+        except (BlobMissingError, BlobDiffersError) as error:
+            self._findings.broken(Check.BLOBS, link, f"blob {job.terms.plan.bundle.address}: {error}")
+
+    def _open(self, blob: Blob, link: str, files: ExitStack) -> TensorFile | None:
+        self._findings.made(Check.BLOBS)
+        try:
+            return files.enter_context(self._blobs.tensors(blob))
+        except (BlobMissingError, BlobDiffersError) as error:
+            self._findings.broken(Check.BLOBS, link, f"blob {blob.address}: {error}")
+            return None
+
+    def _from_blobs(
+        self, outcome: Outcome | None, number: int, files: ExitStack
+    ) -> tuple[Tensors | None, Tensors | None]:
+        """Go on from the attested model, where the round that gave it could not be computed again."""
+        if outcome is None:
+            return None, None
+        model = self._open(outcome.model, f"model of round {number}", files)
+        state = self._open(outcome.state, f"optimiser state of round {number}", files) if outcome.state else None
+        return model, state
+
+    def _round(
+        self,
+        links: RoundLinks,
+        before: tuple[Tensors | None, Tensors | None],
+        place: Path,
+        files: ExitStack,
+    ) -> Aggregate | None:
+        """Compute a round again from the model and optimiser state before it; None where it can't be, or differs."""
+        job, record = self._job, links.record
+        model, state = before
+        link = f"aggregate of round {record.number} of job {job.id}"
+        updates = []
+        for msp in record.counted:
+            row = links.updates.get(msp)
+            if row is None:
+                continue  # found as a broken link of the updates
+            name = f"update of {msp} in round {record.number} of job {job.id}"
+            tensors = self._open(row.blob, name, files)
+            if tensors is not None:
+                updates.append(EncodedUpdate(msp, tensors, row.samples))
+        if model is None or record.outcome is None or len(updates) != len(record.counted):
+            self._findings.not_done(Check.AGGREGATE)
+            return None
+        self._findings.made(Check.AGGREGATE)
+        optimizer = job.terms.plan.optimizer
+        try:
+            result = aggregate(
+                model,
+                updates,
+                RingEncoding(decimal(job.terms.plan.clip, "clip"), record.total_samples, len(record.cohort)),
+                server_optimizer({"name": optimizer.name, **optimizer.parameters}),
+                state,
+                out=place,
+            )
+        except (AggregationError, TensorFileError) as error:
+            self._findings.broken(Check.AGGREGATE, link, f"it can't be computed: {error}")
+            return None
+        found = (result.digest, result.model_digest)
+        attested = (record.outcome.digest, record.outcome.model.digest)
+        if found != attested:
+            self._findings.broken(
+                Check.AGGREGATE, link, f"the updates give {found[0]}, a quorum attested {attested[0]}"
+            )
+            for computed in (result.model, result.state):
+                if isinstance(computed, TensorFile):
+                    computed.close()
+            return None
+        self._check_outcome_blobs(record.outcome, result, place, link)
+        self.recomputed.add(record.number)
+        return result
+
+    def _check_outcome_blobs(self, outcome: Outcome, result: Aggregate, place: Path, link: str) -> None:
+        """Check the blobs of the new model and state, where they are there; they have been computed again anyhow."""
+        expected = [(outcome.model, result.model_digest, "model.safetensors")]
+        if outcome.state is not None:
+            expected.append((outcome.state, result.state_digest, "state.safetensors"))
+        for blob, digest, name in expected:
+            self._findings.made(Check.BLOBS)
+            if blob.digest != digest or blob.address != address_of(place / name):
+                self._findings.broken(
+                    Check.AGGREGATE, link, f"the attested {name} is at {blob.address}, which is not what it computes to"
+                )
+            if not self._blobs.has(blob):
+                continue
+            try:
+                self._blobs.tensors(blob).close()
+            except (BlobMissingError, BlobDiffersError) as error:
+                self._findings.broken(Check.BLOBS, f"{name} of {link}", f"blob {blob.address}: {error}")

@@ -1,0 +1,363 @@
+"""One job's links, derived again from its rows: grants, approvals, updates, quorums and payments.
+
+The contracts' own rules are run again elsewhere (`replay`). Here the job's promises are derived a second time, from
+the rows and from whose certificates signed them, in the auditor's own words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ..chaincode.records import (
+    AccessRequest,
+    AccessState,
+    Attestation,
+    Dataset,
+    DatasetState,
+    Decision,
+    Grant,
+    Job,
+    JobState,
+    Role,
+    Round,
+    RoundState,
+    Token,
+    Update,
+    Verdict,
+    access_grant_key,
+    access_request_key,
+    access_revocation_key,
+    attestation_key,
+    dataset_key,
+    decision_key,
+    job_key,
+    round_key,
+    update_key,
+)
+from .report import Check, Findings
+from .state import RecordBrokenError, State, Writer, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..chaincode.records import CohortMember
+    from ..fabric.blocks import NamespaceAccess
+
+_PURPOSE: Final = "training"
+_ENDED: Final = (JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, JobState.ABORTED)
+
+
+@dataclass
+class RoundLinks:
+    """What the ledger says of one round: its record as it is now, and its members' rows."""
+
+    record: Round
+    updates: dict[str, Update] = field(default_factory=dict)
+    attestations: dict[str, Attestation] = field(default_factory=dict)
+
+
+@dataclass
+class JobLinks:
+    """What the ledger says of the job; grows by its rounds alone."""
+
+    job: Job | None = None
+    rounds: dict[int, RoundLinks] = field(default_factory=dict)
+    escrowed: int = 0
+    """What the auditor holds to be in escrow."""
+
+
+class JobAuditor:
+    """Takes the writes of valid transactions, each before it is applied to the state."""
+
+    def __init__(self, job: str, state: State, findings: Findings) -> None:
+        self._id = job
+        self._state = state
+        self._findings = findings
+        self.links = JobLinks()
+
+    def take(self, access: NamespaceAccess, writer: Writer) -> None:
+        """Check what one transaction wrote of the job."""
+        writes = {write.key: write.value for write in access.writes if not write.is_delete}
+        own_key = job_key(self._id)
+        for key, value in writes.items():
+            try:
+                self._take_row(key, value, writes, writer)
+            except RecordBrokenError as error:
+                self._findings.broken(Check.JOB, writer.place, str(error))
+        if own_key in writes:
+            try:
+                self._take_job(read_record(writes[own_key], Job), writes, writer)
+            except RecordBrokenError as error:
+                self._findings.broken(Check.JOB, writer.place, str(error))
+
+    def finish(self) -> None:
+        """Say what could not be found."""
+        self._findings.made(Check.JOB)
+        if self.links.job is None:
+            self._findings.broken(Check.JOB, f"job {self._id}", "no such job is on this ledger")
+            self._findings.not_done(Check.GRANTS, Check.APPROVALS, Check.UPDATES, Check.QUORUM, Check.PAYMENTS)
+
+    # -- rows
+
+    def _take_row(self, key: str, value: bytes, writes: Mapping[str, bytes], writer: Writer) -> None:
+        if self.links.job is None and job_key(self._id) not in writes:
+            return
+        number = len(self.links.rounds) + 1
+        for candidate in (number, number - 1):
+            if candidate < 1:
+                continue
+            if key == round_key(self._id, candidate):
+                self._take_round(candidate, read_record(value, Round), writes, writer)
+                return
+            links = self.links.rounds.get(candidate)
+            if links is None:
+                continue
+            for member in links.record.cohort:
+                if key == update_key(self._id, candidate, member.msp):
+                    self._take_update(links, member, read_record(value, Update), writer)
+                    return
+                if key == attestation_key(self._id, candidate, member.msp):
+                    self._take_attestation(links, member, read_record(value, Attestation), writer)
+                    return
+
+    def _take_round(self, number: int, record: Round, writes: Mapping[str, bytes], writer: Writer) -> None:
+        links = self.links.rounds.get(number)
+        if links is None:
+            self.links.rounds[number] = RoundLinks(record)
+            self._check_opening(record, writes, writer)
+            return
+        before = links.record
+        links.record = record
+        link = f"round {number} of job {self._id}"
+        fixed = ("job", "number", "cohort", "total_samples", "quorum", "model", "optimizer_state", "opened_ms")
+        for name in fixed:
+            if getattr(before, name) != getattr(record, name):
+                self._findings.broken(Check.UPDATES, link, f"{writer.place} changes its {name}, fixed at its opening")
+        if record.state is RoundState.CLOSED:
+            self._check_closing(links, link, writer)
+        if record.state is RoundState.FINAL:
+            self._check_quorum(links, link)
+            self._check_payments(links, link, writes, writer)
+
+    def _take_update(self, links: RoundLinks, member: CohortMember, row: Update, writer: Writer) -> None:
+        link = f"update of {member.msp} in round {row.round} of job {self._id}"
+        self._findings.made(Check.UPDATES)
+        self._require_signer(Check.UPDATES, link, writer, member.msp, Role.GATEWAY)
+        if row.samples > member.samples:
+            self._findings.broken(Check.UPDATES, link, f"claims {row.samples} samples, {member.samples} are registered")
+        if (row.job, row.round, row.msp, row.attempt) != (
+            self._id,
+            links.record.number,
+            member.msp,
+            links.record.attempt,
+        ):
+            self._findings.broken(Check.UPDATES, link, "the row speaks of something else than its key")
+        if writer.time_ms >= links.record.update_until_ms:
+            self._findings.broken(Check.UPDATES, link, "came at or after the round's deadline")
+        links.updates[member.msp] = row
+
+    def _take_attestation(self, links: RoundLinks, member: CohortMember, row: Attestation, writer: Writer) -> None:
+        link = f"attestation of {member.msp} in round {row.round} of job {self._id}"
+        self._findings.made(Check.QUORUM)
+        self._require_signer(Check.QUORUM, link, writer, member.msp, Role.GATEWAY)
+        if (row.job, row.round, row.msp) != (self._id, links.record.number, member.msp):
+            self._findings.broken(Check.QUORUM, link, "the row speaks of something else than its key")
+        if writer.time_ms >= links.record.attest_until_ms:
+            self._findings.broken(Check.QUORUM, link, "came at or after the attestations' deadline")
+        links.attestations[member.msp] = row
+
+    def _take_job(self, job: Job, writes: Mapping[str, bytes], writer: Writer) -> None:
+        link = f"job {self._id}"
+        before = self.links.job
+        self._findings.made(Check.JOB)
+        if job.digest != job.terms.digest:
+            self._findings.broken(Check.JOB, link, f"its terms have the digest {job.terms.digest}, not {job.digest}")
+        if before is None:
+            self._require_signer(Check.JOB, link, writer, job.terms.submitter, Role.SCIENTIST)
+            self.links.escrowed = _written(writes, f"job:{self._id}")
+            self._findings.made(Check.PAYMENTS)
+            if self.links.escrowed != int(job.terms.budget):
+                self._findings.broken(
+                    Check.PAYMENTS,
+                    f"escrow of job {self._id}",
+                    f"{self.links.escrowed} went into it, the budget is {job.terms.budget}",
+                )
+        elif (before.terms, before.digest) != (job.terms, job.digest):
+            self._findings.broken(Check.JOB, link, f"{writer.place} changes its terms")
+        if job.state in _ENDED and (before is None or before.state not in _ENDED):
+            self._check_refund(job, before, writes, writer)
+        self.links.job = job
+
+    # -- what must hold
+
+    def _check_opening(self, record: Round, writes: Mapping[str, bytes], writer: Writer) -> None:
+        link = f"round {record.number} of job {self._id}"
+        job = read_record(writes[job_key(self._id)], Job) if job_key(self._id) in writes else self.links.job
+        if job is None:
+            return
+        self._findings.made(Check.QUORUM)
+        if record.quorum != len(record.cohort) // 2 + 1:
+            self._findings.broken(
+                Check.QUORUM, link, f"its quorum is {record.quorum} of {len(record.cohort)}, not more than half"
+            )
+        if record.total_samples != sum(member.samples for member in record.cohort):
+            self._findings.broken(Check.UPDATES, link, "its total of samples is not the cohort's")
+        if record.model != job.model:
+            self._findings.broken(Check.AGGREGATE, link, "it starts from another model than the job's last one")
+        for member in record.cohort:
+            name = f"{member.msp} in {link}"
+            self._findings.made(Check.GRANTS)
+            self._check_dataset(member, name)
+            if member.grant is None:
+                if member.msp != job.terms.submitter:
+                    self._findings.broken(Check.GRANTS, name, "no grant is named, and the data are not the submitter's")
+            else:
+                self._check_grant(member, member.grant, job, name, writer.time_ms)
+            self._findings.made(Check.APPROVALS)
+            self._check_approval(member, job, name)
+
+    def _check_dataset(self, member: CohortMember, link: str) -> None:
+        found = self._state.record(dataset_key(member.dataset), Dataset)
+        if found is None:
+            self._findings.broken(Check.GRANTS, link, f"the data set {member.dataset} is not registered")
+            return
+        dataset, writer = found
+        self._require_signer(Check.GRANTS, f"data set {member.dataset}", writer, member.msp, Role.STEWARD)
+        if dataset.owner != member.msp or dataset.id != member.dataset:
+            self._findings.broken(Check.GRANTS, link, f"the data set {member.dataset} is {dataset.owner}'s")
+        if dataset.state is not DatasetState.ACTIVE:
+            self._findings.broken(Check.GRANTS, link, f"the data set {member.dataset} had been retired")
+        if dataset.version == member.version and dataset.terms.samples != member.samples:
+            self._findings.broken(
+                Check.GRANTS, link, f"it counts {member.samples} samples, registered are {dataset.terms.samples}"
+            )
+
+    def _check_grant(self, member: CohortMember, request: str, job: Job, link: str, now_ms: int) -> None:
+        asked = self._state.record(access_request_key(request), AccessRequest)
+        granted = self._state.record(access_grant_key(request, member.msp), Grant)
+        if asked is None or granted is None:
+            self._findings.broken(Check.GRANTS, link, f"the owner has not granted {request}")
+            return
+        grant, writer = granted
+        self._require_signer(Check.GRANTS, f"grant of {member.msp} for {request}", writer, member.msp, Role.STEWARD)
+        named = (grant.request, grant.owner, grant.requester, grant.dataset, grant.version, grant.purpose)
+        wanted = (request, member.msp, job.terms.submitter, member.dataset, member.version, _PURPOSE)
+        if named != wanted:
+            self._findings.broken(Check.GRANTS, link, f"the grant {request} is for something else")
+        if grant.expires_ms and now_ms >= grant.expires_ms:
+            self._findings.broken(Check.GRANTS, link, f"the grant {request} had expired")
+        if asked[0].state is not AccessState.GRANTED or self._state.get(access_revocation_key(request, member.msp)):
+            self._findings.broken(Check.GRANTS, link, f"the grant {request} did not stand when the round was opened")
+
+    def _check_approval(self, member: CohortMember, job: Job, link: str) -> None:
+        found = self._state.record(decision_key(self._id, member.msp), Decision)
+        if found is None:
+            self._findings.broken(Check.APPROVALS, link, "the owner has not approved the job")
+            return
+        decision, writer = found
+        name = f"approval of {member.msp} for job {self._id}"
+        self._require_signer(Check.APPROVALS, name, writer, member.msp, Role.STEWARD)
+        if decision.verdict is not Verdict.APPROVED:
+            self._findings.broken(Check.APPROVALS, name, "it is a refusal")
+        if (decision.job, decision.msp, decision.digest) != (self._id, member.msp, job.terms.digest):
+            self._findings.broken(Check.APPROVALS, name, f"it names the digest {decision.digest}, not the job's")
+        if (decision.dataset, decision.version) != (member.dataset, member.version):
+            self._findings.broken(Check.APPROVALS, name, "it is for another data set or version")
+
+    def _check_closing(self, links: RoundLinks, link: str, writer: Writer) -> None:
+        record = links.record
+        self._findings.made(Check.UPDATES)
+        present = tuple(member.msp for member in record.cohort if member.msp in links.updates)
+        if record.counted != present:
+            self._findings.broken(
+                Check.UPDATES, link, f"it counts {_names(record.counted)}, updates came from {_names(present)}"
+            )
+        over = writer.time_ms >= record.update_until_ms + 2 * record.window_ms
+        if len(present) < len(record.cohort) and (not over or len(present) < record.quorum):
+            self._findings.broken(
+                Check.UPDATES, link, f"closed with {len(present)} of {len(record.cohort)} updates before its deadline"
+            )
+
+    def _check_quorum(self, links: RoundLinks, link: str) -> None:
+        record = links.record
+        self._findings.made(Check.QUORUM)
+        outcome = record.outcome
+        if outcome is None:
+            self._findings.broken(Check.QUORUM, link, "final without an outcome")
+            return
+        agreeing = [row.msp for row in links.attestations.values() if row.outcome == outcome and row.accept]
+        if len(agreeing) < record.quorum:
+            self._findings.broken(
+                Check.QUORUM,
+                link,
+                f"{_names(sorted(agreeing))} attest its outcome and accept it, {record.quorum} are needed",
+            )
+        said = sorted((row.msp, row.outcome.digest, row.accept) for row in links.attestations.values())
+        if said != [(one.msp, one.outcome, one.accept) for one in record.attestations]:
+            self._findings.broken(Check.QUORUM, link, "its list of who said what is not that of the attestations")
+
+    def _check_payments(self, links: RoundLinks, link: str, writes: Mapping[str, bytes], writer: Writer) -> None:
+        job, record = self.links.job, links.record
+        if job is None or record.outcome is None:
+            return
+        attesters = {row.msp for row in links.attestations.values() if row.outcome == record.outcome}
+        parts = {msp: (msp in record.counted) + (msp in attesters) for msp in {*record.counted, *attesters}}
+        share = int(job.terms.budget) // job.terms.plan.rounds // max(sum(parts.values()), 1)
+        recorded = {payment.msp: int(payment.amount) for payment in record.payments}
+        for msp in sorted(parts.keys() | recorded.keys()):
+            self._findings.made(Check.PAYMENTS)
+            name = f"payment of {msp} for {link}"
+            owed = share * parts.get(msp, 0)
+            if recorded.get(msp, 0) != owed:
+                self._findings.broken(
+                    Check.PAYMENTS, name, f"the record says {recorded.get(msp, 0)}, the terms give {owed}"
+                )
+            paid = _written(writes, msp) - self._refunded(job, msp, writes, share * sum(parts.values()))
+            if paid != owed:
+                self._findings.broken(
+                    Check.PAYMENTS, name, f"{writer.place} writes {paid} for it, the terms give {owed}"
+                )
+        self.links.escrowed -= share * sum(parts.values())
+
+    def _refunded(self, job: Job, msp: str, writes: Mapping[str, bytes], spent: int) -> int:
+        """Return what of an account's rows in a final round is the rest of the budget going back to its payer."""
+        ended = job_key(self._id) in writes and read_record(writes[job_key(self._id)], Job).state in _ENDED
+        return self.links.escrowed - spent if ended and msp == job.terms.payer else 0
+
+    def _check_refund(self, job: Job, before: Job | None, writes: Mapping[str, bytes], writer: Writer) -> None:
+        self._findings.made(Check.PAYMENTS)
+        link = f"refund of job {self._id}"
+        payments = 0
+        number = before.round if before else 0
+        links = self.links.rounds.get(number)
+        if links is not None and round_key(self._id, number) in writes and links.record.state is RoundState.FINAL:
+            payments = sum(int(one.amount) for one in links.record.payments if one.msp == job.terms.payer)
+        back = _written(writes, job.terms.payer) - payments
+        if back != self.links.escrowed:
+            self._findings.broken(
+                Check.PAYMENTS, link, f"{writer.place} gives {back} back, {self.links.escrowed} are left of the budget"
+            )
+        self.links.escrowed = 0
+
+    def _require_signer(self, check: Check, link: str, writer: Writer, msp: str, role: Role) -> None:
+        if (writer.msp, writer.role) != (msp, role.value):
+            self._findings.broken(
+                check,
+                link,
+                f"signed by {writer.msp or 'nobody'} as {writer.role or 'nothing'}, not by {msp}'s {role.value}",
+            )
+
+
+def _written(writes: Mapping[str, bytes], owner: str) -> int:
+    """Return the sum of the token rows that a transaction writes for an owner."""
+    total = 0
+    for key, value in writes.items():
+        if key.startswith("\x00token\x00"):
+            token = read_record(value, Token)
+            total += int(token.amount) if token.owner == owner else 0
+    return total
+
+
+def _names(msps: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(msps) or "nobody"
