@@ -50,30 +50,33 @@ async def live_endorsers(
     """
     # One member becomes one of two, and nobody could carry two alone.
     needed = min((len(members) + 1) // 2 + 1, len(members))
-    answers = await together(_refusal(layout, connections, one) for one in members)
-    live = [one for one, refusal in zip(members, answers, strict=True) if refusal is None]
-    if len(live) < needed:
-        missing = "\n".join(
-            f"  {one.name}: {refusal}" for one, refusal in zip(members, answers, strict=True) if refusal is not None
-        )
-        raise OnboardingError(
-            f"{len(live)} of {len(members)} organisations endorse now, and {needed} are needed while a newcomer joins; "
-            f"nothing was changed. Bring up first ('network up'):\n{missing}"
-        )
-    return live
-
-
-async def _refusal(layout: Layout, connections: Connections, organisation: OrganisationSpec) -> str | None:
-    """Why an organisation does not endorse now, None if it does."""
-    try:
-        states = await layout.runtime.states()
-        for process in layout.processes(organisation):
+    states = await layout.runtime.states()
+    refusals: dict[str, str] = {}
+    for one in members:
+        for process in layout.processes(one):
             if process.kind != "orderer" and not (process.name in states and states[process.name].running):
-                return f"{process.name} does not run"
+                refusals[one.name] = f"{process.name} does not run"
+    # Without enough of them, none could commit the transaction that is asked for next.
+    if len(members) - len(refusals) >= needed:
+        running = [one for one in members if one.name not in refusals]
+        answers = await together(_refusal(layout, connections, one) for one in running)
+        refusals |= {one.name: text for one, text in zip(running, answers, strict=True) if text}
+    if len(members) - len(refusals) < needed:
+        named = "\n".join(f"  {name}: {text}" for name, text in refusals.items())
+        raise OnboardingError(
+            f"{len(members) - len(refusals)} of {len(members)} organisations endorse now, and {needed} are needed while "
+            f"a newcomer joins; nothing was changed. Bring up first ('network up'):\n{named}"
+        )
+    return [one for one in members if one.name not in refusals]
+
+
+async def _refusal(layout: Layout, connections: Connections, organisation: OrganisationSpec) -> str:
+    """Why an organisation does not endorse now, "" if it does."""
+    try:
         await deployment.prove(layout, connections, organisation, seconds=_ANSWER_SECONDS)
     except NetworkError as error:
         return str(error)
-    return None
+    return ""
 
 
 async def change_channel(

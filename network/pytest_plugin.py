@@ -5,9 +5,11 @@ It goes down at the end of the run, and when the run dies. What it offers is sai
 which a conftest.py overrides.
 
 Fixtures: `bft_network` (three organisations with a peer and an orderer each, and a regulator with an orderer),
-`raft_network` (two organisations with a peer each, one orderer), both native.
+`raft_network` (two organisations with a peer each, one orderer), both native. A test that takes `runtime` is run once
+for each runtime: `native`, and `docker` where an engine answers (elsewhere it is skipped, and says so).
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ from .network import Network
 from .specification import ChaincodeSpec, NetworkSpec
 
 WINDOW_MS = 1000
+ENGINE_SECONDS = 5
 
 
 def bft_specification(chaincodes: Sequence[ChaincodeSpec], **changes: Any) -> NetworkSpec:
@@ -46,6 +49,27 @@ def raft_specification(chaincodes: Sequence[ChaincodeSpec], **changes: Any) -> N
             **changes,
         }
     )
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine can be used here."""
+    try:
+        import docker  # noqa: PLC0415 (of the extra `docker`)
+    except ImportError:
+        return False
+    try:
+        with contextlib.closing(docker.from_env(timeout=ENGINE_SECONDS)) as engine:
+            return bool(engine.ping())
+    except docker.errors.DockerException:
+        return False
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what takes `runtime` under each runtime."""
+    if "runtime" in metafunc.fixturenames:
+        absent = pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers")
+        docker = pytest.param("docker", marks=[pytest.mark.docker, absent])
+        metafunc.parametrize("runtime", ["native", docker], scope="module")
 
 
 @pytest.fixture(scope="session")
