@@ -34,7 +34,7 @@ async def hand_over(network: "Network", organisation: str) -> Handover:
     users = {user.name: user.role for user in network.spec.organisation(organisation).users}
     profiles = {
         name: await write_profile(network, organisation, name, role)
-        for name, role in (users or {role: role for role in PEOPLE}).items()
+        for name, role in (users or dict(zip(PEOPLE, PEOPLE, strict=True))).items()
     }
     gateway = await network.enrol(organisation, GATEWAY_USER, role="gateway", hosts=LOCAL)
     folder = network.home / "gateways" / organisation

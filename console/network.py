@@ -9,7 +9,7 @@ import typer
 
 from .exit_codes import ExitCode
 from .failures import Failure, bad_input
-from .output import Format, Output, chosen, note, say, show, show_rows
+from .output import Format, Output, chosen, note, plain, say, show, show_rows
 from .running import run
 
 if TYPE_CHECKING:
@@ -134,13 +134,26 @@ def status(
 ) -> None:
     """Show a network's processes, ports, block heights and clocks, and warn of what is wrong.
 
+    The exit status is 0 only if every process runs.
+
     \b
     Examples:
       fedfabric network status
       fedfabric network status --network heart --output json
     """
-    network = find(name)
-    show(run(network.status()))
+    found = run(find(name).status())
+    if chosen.format is Format.JSON:
+        show(found)
+    else:
+        state = f"up, {found.height} blocks" if found.up else "not wholly up"
+        say(f"{found.name}: {state}; channel {found.channel}, runtime {found.runtime}, in {found.folder}")
+        rows = [{**plain(one), "port": one.ports.get("listen")} for one in found.processes]
+        columns = ("name", "kind", "running", "pid", "port", "height", "skew_ms", "restarts")
+        show_rows(rows, columns, empty="no processes")
+        for warning in found.warnings:
+            say(f"warning: {warning}")
+    if not found.up:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
 @app.command()

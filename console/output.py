@@ -22,6 +22,9 @@ class Format(StrEnum):
     JSON = "json"
 
 
+WIDTH_OF_FILES = 240
+
+
 @dataclasses.dataclass
 class _Chosen:
     format: Format = Format.TEXT
@@ -131,4 +134,6 @@ def _json(value: Any) -> None:
 
 
 def _console() -> Console:
-    return Console(file=sys.stdout, highlight=False)
+    # A table in a file or a pipe has no edge to be folded at.
+    width = None if sys.stdout.isatty() else WIDTH_OF_FILES
+    return Console(file=sys.stdout, highlight=False, width=width)

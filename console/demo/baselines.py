@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from ...aggregation import RingEncoding, Sgd, to_arrays
-from ...trainers import ClientContext, Dataset, Plan, load_plan
+from ...aggregation import MemoryTensors, RingEncoding, Sgd, Tensors, to_arrays
+from ...trainers import ClientContext, Dataset, Plan, Process, State, load_plan
 
 SEEDS = range(5)
 """Of the split, the initial model and the order of training; 0 is the run on the network."""
@@ -64,27 +64,31 @@ class Trial:
         """The plan's metrics on the pooled hold-out."""
         return self.plan.metrics(model, self.holdout)
 
+    def score_tensors(self, model: Tensors) -> Scores:
+        """The same of a model's tensors, as jobs store them."""
+        return self.score(self._process(1.0).model(State(model)))
+
     def central(self, data: Dataset, rounds: int) -> torch.nn.Module:
         """The model after as many passes over ``data``, in one place, as a job of ``rounds`` makes."""
-        process = self.plan.process(Sgd(), partial(RingEncoding, 1.0))
         local = self.plan.algorithm
-        process = replace(process, algorithm=replace(local, local_epochs=rounds * local.local_epochs))
+        process = replace(self._process(1.0), algorithm=replace(local, local_epochs=rounds * local.local_epochs))
         start = process.initialize(self.seed).model
         contribution, _ = process.client(start, data, {}, ClientContext("baseline", 1, "central", self.seed))
         arrays = to_arrays(start)
-        trained = {name: torch.from_numpy(arrays[name] + step) for name, step in contribution.tensors["delta"].items()}
-        model = self.plan.model()
-        model.load_state_dict(trained, strict=False)
-        return model
+        arrays |= {name: arrays[name] + step for name, step in contribution.tensors["delta"].items()}
+        return process.model(State(MemoryTensors(arrays)))
 
     def federated(self, rounds: int, late: str, joined: int, clip: float) -> torch.nn.Module:
         """The model after ``rounds`` of the same process object in one process; ``late`` joins in round ``joined``."""
-        process = self.plan.process(Sgd(), partial(RingEncoding, clip))
+        process = self._process(clip)
         state = process.initialize(self.seed)
         for number in range(1, rounds + 1):
             cohort = {title: one for title, one in self.data.items() if title != late or number >= joined}
             state, _ = process.next(state, cohort, job=f"seed-{self.seed}")
         return process.model(state)
+
+    def _process(self, clip: float) -> Process:
+        return self.plan.process(Sgd(), partial(RingEncoding, clip))
 
 
 def pool(sets: Iterable[object]) -> torch.utils.data.TensorDataset:

@@ -28,11 +28,11 @@ class Round:
     pooled: Scores = field(default_factory=dict)
     """On the pooled hold-out."""
     training_s: float = 0.0
-    """The slowest training."""
+    """Of the slowest member: training, and checking the result on its own hold-out."""
     moving_s: float = 0.0
-    """The slowest transfer of models and updates, and the aggregation."""
+    """Of the slowest member: fetching models and updates, and summing them."""
     ledger_s: float = 0.0
-    """All the rest: proposing, ordering, committing, events."""
+    """All the rest of the round: proposing, endorsing, ordering, committing, events."""
     digest: str = ""
     attested: int = 0
     final: bool = False

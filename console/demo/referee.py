@@ -67,7 +67,6 @@ def main() -> None:
     import torch
 
     from ...aggregation import TensorFile
-    from ...trainers import load_tensors
     from .baselines import SEEDS, Trial, compare
 
     torch.set_num_threads(1)
@@ -81,10 +80,8 @@ def main() -> None:
             case "baselines":
                 answer = compare(trials, settings["rounds"])
             case "score":
-                model = trials[0].plan.model()
                 with TensorFile(Path(request["model"])) as tensors:
-                    load_tensors(model, tensors)
-                answer = trials[0].score(model)
+                    answer = trials[0].score_tensors(tensors)
             case "repeat":
                 clip = float(request["clip"])
                 models = (
