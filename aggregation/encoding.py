@@ -134,7 +134,7 @@ class RingEncoding:
     def decode(self, ring_sum: Mapping[str, NDArray[Any]], survivor_samples: int) -> dict[str, NDArray[np.float64]]:
         """Return the weighted means (float64) of ring sums held in memory."""
         return {
-            name: self.decode_segment(np.ascontiguousarray(ring, dtype=np.uint32), survivor_samples)
+            name: self.decode_segment(np.asarray(ring, dtype=np.uint32, order="C"), survivor_samples)
             for name, ring in ring_sum.items()
         }
 

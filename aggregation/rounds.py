@@ -17,7 +17,7 @@ from .encoding import RingEncoding, ring_specs, sum_segments, within
 from .errors import AggregationError, EncodingError, UpdateRefusedError
 from .manifests import Manifest, ManifestBuilder
 from .server import SCALAR, ServerOptimizer, check_arithmetic
-from .tensor_files import TensorFileWriter
+from .tensor_files import TensorFile, TensorFileWriter
 from .tensors import AVERAGED, SEGMENT, MemoryWriter, Tensors, TensorSpec, TensorWriter, segments
 
 if TYPE_CHECKING:
@@ -41,9 +41,31 @@ class Update:
     samples: int
 
 
+class _Closing:
+    """Has tensors that may be open files; a context manager that closes them."""
+
+    def _tensors(self) -> tuple[Tensors, ...]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the files behind the tensors; tensors in memory stay usable."""
+        for tensors in self._tensors():
+            if isinstance(tensors, TensorFile):
+                tensors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 @dataclass(frozen=True)
-class EncodedUpdate:
-    """What encoding gave: the update, its manifest and digest, and how many of its elements the clip cut."""
+class EncodedUpdate(_Closing):
+    """What encoding gave: the update, its manifest and digest, and how many of its elements the clip cut.
+
+    Written to a file, it holds the file open: close it, or use it as a context manager.
+    """
 
     tensors: Tensors
     manifest: Manifest
@@ -55,10 +77,13 @@ class EncodedUpdate:
         """The update's digest."""
         return self.manifest.digest
 
+    def _tensors(self) -> tuple[Tensors, ...]:
+        return (self.tensors,)
+
 
 @dataclass(frozen=True)
-class Aggregate:
-    """The outcome of a round.
+class Aggregate(_Closing):
+    """The outcome of a round. Written to files, it holds them open: close it, or use it as a context manager.
 
     digest: H(ring sum ‖ model ‖ optimiser state), what members attest.
     counted: the members in the sum, refused: those left out and why. Both follow from the updates' bytes alone, so that
@@ -74,6 +99,9 @@ class Aggregate:
     samples: int
     counted: tuple[str, ...] = ()
     refused: tuple[UpdateRefusedError, ...] = ()
+
+    def _tensors(self) -> tuple[Tensors, ...]:
+        return self.model, self.state
 
 
 def aggregate_digest(ring: str, model: str, state: str) -> str:
