@@ -1,7 +1,7 @@
 """The benchmarks: `python -m fedfabric.benchmarks NAME…`, or `all`.
 
-Each is a module of this folder with a function `run() -> Report`. Its figures are printed as a table and written to
-`build/bench/NAME.json`. A goal that is missed is printed as missed; it is no failure of the run.
+Each is a module of this folder, named in BENCHMARKS, with a function `run() -> Report`. Its figures are printed as a
+table and written to `build/bench/NAME.json`. A goal that is missed is printed as missed; it is no failure of the run.
 """
 
 import argparse
@@ -11,13 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-NOT_BENCHMARKS = {"__main__", "__init__", "figures"}
+BENCHMARKS = ("bringup", "throughput", "shim", "round", "aggregation", "job")
 
 
 def names() -> list[str]:
     """The benchmarks of this folder."""
-    modules = {path.stem for path in Path(__file__).parent.glob("*.py")} - NOT_BENCHMARKS
-    return sorted(name for name in modules if not name.startswith("_"))
+    return [name for name in BENCHMARKS if (Path(__file__).parent / f"{name}.py").exists()]
 
 
 def main(arguments: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 from fabric_protos.gateway import gateway_pb2, gateway_pb2_grpc
@@ -16,6 +16,7 @@ from .slots import Slots
 __all__ = ["Calls", "busy_as_unavailable", "is_busy"]
 
 _Reply = TypeVar("_Reply")
+_Request: TypeAlias = Any  # protobuf
 
 # The peer refuses a call above its limit before it looks at it, so that asking again is safe for every call.
 _BUSY: Final = "too many requests for /"
@@ -59,23 +60,20 @@ class Calls:
             raise UnsignedError("nothing was signed, and the gateway was connected without a signer")
         return self._signer(message)
 
-    async def evaluate(self, request: gateway_pb2.EvaluateRequest) -> gateway_pb2.EvaluateResponse:
-        """Run a proposal on one peer, for its result only."""
-        return await self._call(
-            self.gateway.Evaluate, request, request.transaction_id, self.deadlines.evaluate, GatewayError
-        )
+    async def evaluate(self, make: Callable[[], gateway_pb2.EvaluateRequest]) -> gateway_pb2.EvaluateResponse:
+        """Run a proposal on one peer, for its result only.
 
-    async def endorse(self, request: gateway_pb2.EndorseRequest) -> gateway_pb2.EndorseResponse:
-        """Have a proposal endorsed as its policy asks."""
-        return await self._call(
-            self.gateway.Endorse, request, request.transaction_id, self.deadlines.endorse, EndorseError
-        )
+        `make` is called when there is a slot, since peers refuse a proposal that is older than their time window.
+        """
+        return await self._call(self.gateway.Evaluate, make, self.deadlines.evaluate, GatewayError)
+
+    async def endorse(self, make: Callable[[], gateway_pb2.EndorseRequest]) -> gateway_pb2.EndorseResponse:
+        """Have a proposal endorsed as its policy asks; for `make` see `evaluate`."""
+        return await self._call(self.gateway.Endorse, make, self.deadlines.endorse, EndorseError)
 
     async def submit(self, request: gateway_pb2.SubmitRequest) -> None:
         """Send a signed transaction to the ordering service."""
-        await self._call(
-            self.gateway.Submit, request, request.transaction_id, self.deadlines.submit, SubmitError, continues=True
-        )
+        await self._call(self.gateway.Submit, lambda: request, self.deadlines.submit, SubmitError, continues=True)
 
     async def commit_status(
         self, request: gateway_pb2.SignedCommitStatusRequest, transaction_id: str
@@ -83,22 +81,22 @@ class Calls:
         """Wait until a transaction is in a block."""
         return await self._call(
             self.gateway.CommitStatus,
-            request,
-            transaction_id,
+            lambda: request,
             self.deadlines.commit_status,
             CommitStatusError,
             continues=True,
+            transaction_id=transaction_id,
         )
 
     async def _call(
         self,
         method: Callable[..., Awaitable[_Reply]],
-        request: object,
-        transaction_id: str,
+        make: Callable[[], _Request],
         deadline: float | None,
         error_class: type[GatewayError],
         *,
         continues: bool = False,
+        transaction_id: str = "",
     ) -> _Reply:
         clock = asyncio.get_running_loop().time
         ends: float | None = None
@@ -106,12 +104,13 @@ class Calls:
         while True:
             await self.slots.acquire(continues=continues)
             try:
+                request = make()
                 if ends is None and deadline is not None:
                     ends = clock() + deadline
                 return await method(request, timeout=None if ends is None else max(0.0, ends - clock()))
             except grpc.aio.AioRpcError as error:
                 if not is_busy(error) or (ends is not None and clock() + pause >= ends):
-                    raise error_class.from_rpc(transaction_id, error) from error
+                    raise error_class.from_rpc(transaction_id or request.transaction_id, error) from error
             finally:
                 self.slots.release()
             await asyncio.sleep(pause)

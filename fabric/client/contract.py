@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from .calls import Calls
 from .commit import Commit
 from .errors import CommitError, EndorseError, SubmitError
-from .proposal import Proposal
+from .proposal import Proposal, endorse, evaluate
 from .retries import Retries
 from .transaction import Transaction
 
@@ -60,12 +60,15 @@ class Contract:
         """
         retries = self._retries if retries is None else retries
         seen: Counter[object] = Counter()
-        while True:
-            proposal = self.propose(
+
+        def propose() -> Proposal:
+            return self.propose(
                 transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
             )
+
+        while True:
             try:
-                return await self._take_through(proposal, before_submit, retries)
+                return await self._take_through(propose, before_submit, retries)
             except (EndorseError, CommitError) as error:
                 cause = error.code
                 seen[cause] += 1
@@ -87,10 +90,13 @@ class Contract:
         Raises:
             EndorseError, SubmitError, UnsignedError: as `submit`.
         """
-        proposal = self.propose(
-            transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
+        endorsed = await endorse(
+            self._calls,
+            lambda: self.propose(
+                transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
+            ),
         )
-        return await self._send(await proposal.endorse(), before_submit, self._retries if retries is None else retries)
+        return await self._send(endorsed, before_submit, self._retries if retries is None else retries)
 
     async def evaluate(
         self,
@@ -105,10 +111,12 @@ class Contract:
             GatewayError: the peer could not, or the contract refused (`refusal`).
             UnsignedError: the gateway was connected without a signer.
         """
-        proposal = self.propose(
-            transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
+        return await evaluate(
+            self._calls,
+            lambda: self.propose(
+                transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
+            ),
         )
-        return await proposal.evaluate()
 
     def propose(
         self,
@@ -129,8 +137,10 @@ class Contract:
             endorsing_organizations=endorsing_organizations,
         )
 
-    async def _take_through(self, proposal: Proposal, before_submit: BeforeSubmit | None, retries: Retries) -> bytes:
-        commit = await self._send(await proposal.endorse(), before_submit, retries)
+    async def _take_through(
+        self, propose: Callable[[], Proposal], before_submit: BeforeSubmit | None, retries: Retries
+    ) -> bytes:
+        commit = await self._send(await endorse(self._calls, propose), before_submit, retries)
         status = await commit.status()
         if not status.successful:
             raise CommitError(status.code, status.transaction_id, status.block_number)

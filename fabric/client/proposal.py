@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from fabric_protos.common import common_pb2
@@ -15,7 +15,7 @@ from .calls import Calls
 from .messages import opened, proposal_arguments, transaction_headers
 from .transaction import Transaction
 
-__all__ = ["Proposal"]
+__all__ = ["Proposal", "endorse", "evaluate"]
 
 _Bytes: TypeAlias = bytes  # the class has a property of that name
 _NONCE_BYTES: Final = 24
@@ -145,6 +145,15 @@ class Proposal:
         """Whose proposal it is."""
         return Identity.parse(self._creator)
 
+    def sign(self) -> None:
+        """Sign with the gateway's signer; a no-op once signed.
+
+        Raises:
+            UnsignedError: the gateway was connected without a signer.
+        """
+        if not self._proposed.proposal.signature:
+            self._proposed.proposal.signature = self._calls.sign(self.message)
+
     async def evaluate(self) -> _Bytes:
         """Run it on one peer and return the result; nothing is written.
 
@@ -152,16 +161,8 @@ class Proposal:
             GatewayError: the peer could not, or the contract refused (`refusal`).
             UnsignedError: it is unsigned and the gateway can't sign.
         """
-        self._sign()
-        reply = await self._calls.evaluate(
-            gateway_pb2.EvaluateRequest(
-                transaction_id=self.transaction_id,
-                channel_id=self.channel_name,
-                proposed_transaction=self._proposed.proposal,
-                target_organizations=self._proposed.endorsing_organizations,
-            )
-        )
-        return bytes(reply.result.payload)
+        self.sign()
+        return await evaluate(self._calls, lambda: self)
 
     async def endorse(self) -> Transaction:
         """Have it endorsed as the policy asks, or by the endorsing organisations that it names.
@@ -172,22 +173,47 @@ class Proposal:
             MalformedError: the peer's answer is no transaction.
             ForeignTransactionError: the peer's answer is not the transaction of this proposal.
         """
-        self._sign()
-        reply = await self._calls.endorse(
-            gateway_pb2.EndorseRequest(
-                transaction_id=self.transaction_id,
-                channel_id=self.channel_name,
-                proposed_transaction=self._proposed.proposal,
-                endorsing_organizations=self._proposed.endorsing_organizations,
-            )
+        self.sign()
+        return await endorse(self._calls, lambda: self)
+
+    def _evaluate_request(self) -> gateway_pb2.EvaluateRequest:
+        self.sign()
+        return gateway_pb2.EvaluateRequest(
+            transaction_id=self.transaction_id,
+            channel_id=self.channel_name,
+            proposed_transaction=self._proposed.proposal,
+            target_organizations=self._proposed.endorsing_organizations,
         )
-        prepared = gateway_pb2.PreparedTransaction(
-            transaction_id=self.transaction_id, envelope=reply.prepared_transaction
+
+    def _endorse_request(self) -> gateway_pb2.EndorseRequest:
+        self.sign()
+        return gateway_pb2.EndorseRequest(
+            transaction_id=self.transaction_id,
+            channel_id=self.channel_name,
+            proposed_transaction=self._proposed.proposal,
+            endorsing_organizations=self._proposed.endorsing_organizations,
         )
+
+    def _endorsed(self, envelope: common_pb2.Envelope) -> Transaction:
+        prepared = gateway_pb2.PreparedTransaction(transaction_id=self.transaction_id, envelope=envelope)
         transaction = Transaction.from_prepared(self._calls, prepared)
         transaction.check(self.message)
         return transaction
 
-    def _sign(self) -> None:
-        if not self._proposed.proposal.signature:
-            self._proposed.proposal.signature = self._calls.sign(self.message)
+
+async def evaluate(calls: Calls, propose: Callable[[], Proposal]) -> bytes:
+    """Evaluate what `propose` makes when its turn has come; errors as `Proposal.evaluate`."""
+    reply = await calls.evaluate(lambda: propose()._evaluate_request())  # noqa: SLF001
+    return bytes(reply.result.payload)
+
+
+async def endorse(calls: Calls, propose: Callable[[], Proposal]) -> Transaction:
+    """Have endorsed what `propose` makes when its turn has come; errors as `Proposal.endorse`."""
+    proposed: list[Proposal] = []
+
+    def make() -> gateway_pb2.EndorseRequest:
+        proposed[:] = [propose()]
+        return proposed[0]._endorse_request()  # noqa: SLF001
+
+    reply = await calls.endorse(make)
+    return proposed[0]._endorsed(reply.prepared_transaction)  # noqa: SLF001

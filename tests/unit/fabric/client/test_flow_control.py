@@ -1,8 +1,11 @@
 import asyncio
 import contextlib
+import time
 
 import grpc
 import pytest
+from fabric_protos.common import common_pb2
+from fabric_protos.peer import proposal_pb2
 from fedfabric.fabric.client import CommitStatusError, Deadlines, EndorseError, GatewayError, SubmitError, connect
 from fedfabric.fabric.client.slots import Slots
 
@@ -32,6 +35,25 @@ async def test_a_burst_does_not_endorse_everything_before_it_submits(channel, me
     contract = connect(channel, member.identity, member.sign, in_flight=2).network("c").contract("kv")
     await asyncio.gather(*(contract.submit("put", f"key{i}") for i in range(20)))
     assert fake.calls[: fake.calls.index("CommitStatus")].count("Endorse") <= 6
+
+
+@pytest.mark.parametrize("call", ["submit", "submit_async", "evaluate"])
+async def test_a_proposal_is_made_when_its_turn_comes(channel, member, fake, call):
+    contract = connect(channel, member.identity, member.sign, in_flight=1).network("c").contract("kv")
+    held = asyncio.Event()
+    fake.script["Evaluate"].append(held.wait)
+    first = asyncio.create_task(contract.evaluate("first"))
+    await fake.asked("Evaluate")
+    second = asyncio.create_task(getattr(contract, call)("second"))
+    await asyncio.sleep(0)  # it waits for its turn
+    released = time.time_ns()
+    held.set()
+    await asyncio.gather(first, second)
+    request = fake.requests["Evaluate" if call == "evaluate" else "Endorse"][-1]
+    proposal = proposal_pb2.Proposal.FromString(request.proposed_transaction.proposal_bytes)
+    header = common_pb2.Header.FromString(proposal.header)
+    stamp = common_pb2.ChannelHeader.FromString(header.channel_header).timestamp
+    assert stamp.ToNanoseconds() >= released
 
 
 async def test_a_peer_with_too_many_calls_is_asked_again(contract, fake, failure):

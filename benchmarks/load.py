@@ -1,0 +1,136 @@
+"""Load by our client: the same work, in the same shape, as node/load.mjs; `python -m fedfabric.benchmarks.load FILE`.
+
+FILE holds Settings as JSON, one line of JSON is printed. With a step, one half of the work is measured alone, on
+requests that were made and signed beforehand: endorsing, or ordering and committing what is already endorsed.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fedfabric.fabric.client import Contract, Identity, Transaction, connect, open_channel, private_key_signer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A load. Names are those that load.mjs reads; roots, certificate and key are paths of PEM files."""
+
+    endpoint: str
+    roots: str
+    mspId: str  # noqa: N815
+    certificate: str
+    key: str
+    channel: str
+    chaincode: str
+    inFlight: int  # noqa: N815
+    warmUpSeconds: float = 1.5  # noqa: N815
+    seconds: float = 4.0
+    valueBytes: int = 256  # noqa: N815
+    step: Literal["", "endorse", "commit"] = ""
+    prepared: int = 4000
+    files: tuple[bytes, bytes, bytes] = field(default=(b"", b"", b""), repr=False)
+
+
+async def submitting(
+    settings: Settings, contract: Contract, arguments: Callable[[], Sequence[str]]
+) -> dict[str, object]:
+    """Submit until the time is over; what is done in the warm-up is not counted."""
+    begin = time.perf_counter() + settings.warmUpSeconds
+    end = begin + settings.seconds
+    latencies: list[float] = []
+    failures: list[str] = []
+
+    async def worker() -> None:
+        while (started := time.perf_counter()) < end:
+            try:
+                await contract.submit(*arguments())
+            except Exception as error:
+                failures.append(repr(error))
+                continue
+            ended = time.perf_counter()
+            if begin <= ended < end:
+                latencies.append(1000 * (ended - started))
+
+    async def processor() -> float:
+        await asyncio.sleep(begin - time.perf_counter())
+        before = time.process_time()
+        await asyncio.sleep(end - time.perf_counter())
+        return (time.process_time() - before) / settings.seconds
+
+    cpu, *_ = await asyncio.gather(processor(), *(worker() for _ in range(settings.inFlight)))
+    latencies.sort()
+    last = len(latencies) - 1
+    return {
+        "committed": len(latencies),
+        "failed": len(failures),
+        "firstFailure": failures[0] if failures else None,
+        "seconds": settings.seconds,
+        "p50Ms": latencies[int(0.5 * last)] if latencies else None,
+        "p95Ms": latencies[int(0.95 * last)] if latencies else None,
+        "cpu": cpu,
+    }
+
+
+async def rate(in_flight: int, work: Sequence[Callable[[], Awaitable[object]]]) -> float:
+    """Do all of it, and return how much is done per second between the first and the last tenth."""
+    waiting = deque(work)
+    done: list[float] = []
+
+    async def worker() -> None:
+        while waiting:
+            await waiting.popleft()()
+            done.append(time.perf_counter())
+
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    first, last = len(done) // 10, 9 * len(done) // 10
+    return (last - first) / (done[last] - done[first])
+
+
+async def half(settings: Settings, contract: Contract, arguments: Callable[[], Sequence[str]]) -> dict[str, object]:
+    """Measure the step alone."""
+    proposals = [contract.propose(*arguments()) for _ in range(settings.prepared)]
+    for proposal in proposals:
+        proposal.sign()
+    if settings.step == "endorse":
+        return {"rate": await rate(settings.inFlight, [proposal.endorse for proposal in proposals])}
+    transactions = await asyncio.gather(*(proposal.endorse() for proposal in proposals))
+
+    async def commit(transaction: Transaction) -> None:
+        status = await (await transaction.submit()).status()
+        if not status.successful:
+            raise RuntimeError(f"{status.transaction_id} is {status.code.name}")
+
+    for transaction in transactions:
+        transaction.sign()
+    return {"rate": await rate(settings.inFlight, [lambda each=each: commit(each) for each in transactions])}
+
+
+async def run(settings: Settings) -> dict[str, object]:
+    """Connect, load, and return the figures."""
+    roots, certificate, key = settings.files
+    value = os.urandom(settings.valueBytes // 2).hex()
+    prefix = os.urandom(8).hex()
+    numbers = iter(range(10**9))
+    async with open_channel(settings.endpoint, roots) as channel:
+        gateway = connect(channel, Identity(settings.mspId, certificate), private_key_signer(key))
+        contract = gateway.network(settings.channel).contract(settings.chaincode)
+        load = half if settings.step else submitting
+        return await load(settings, contract, lambda: ("put", f"{prefix}{next(numbers)}", value))
+
+
+def main(path: Path) -> None:
+    """Run the load that a file describes."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    files = tuple(Path(content[name]).read_bytes() for name in ("roots", "certificate", "key"))
+    print(json.dumps(asyncio.run(run(Settings(**content | {"files": files})))))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
