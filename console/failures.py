@@ -66,23 +66,28 @@ def explain(error: BaseException) -> Failure:
     """What a user can do about ``error``; a fault of ours writes its traceback to a report file and names it."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, pydantic.ValidationError):
-        return _of_validation(error)
-    if isinstance(error, ModuleNotFoundError) and (missing := (error.name or "").partition(".")[0]) in EXTRAS:
-        extra = EXTRAS[missing]
-        return environment(
-            f"this command needs {missing}, which is not installed",
-            remedy=f"pip install 'fedfabric[{extra}]' (a clone has it after make setup)",
-        )
-    if isinstance(error, OSError) and error.errno is not None:
-        return _of_system(error)
-    for room in (_of_network, _of_gateway, _of_trainers):
-        if failure := room(error):
+    if isinstance(error, BaseExceptionGroup):
+        # Tasks that ran side by side: the first of them to fail tells why.
+        return explain(error.exceptions[0])
+    for source in (_of_validation, _of_extras, _of_system, _of_network, _of_gateway, _of_trainers, _of_audit):
+        if failure := source(error):
             return failure
     return _internal(error)
 
 
-def _of_validation(error: pydantic.ValidationError) -> Failure:
+def _of_extras(error: BaseException) -> Failure | None:
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing not in EXTRAS:
+        return None
+    return environment(
+        f"this command needs {missing}, which is not installed",
+        remedy=f"pip install 'fedfabric[{EXTRAS[missing]}]' (a clone has it after make setup)",
+    )
+
+
+def _of_validation(error: BaseException) -> Failure | None:
+    if not isinstance(error, pydantic.ValidationError):
+        return None
     first = error.errors(include_url=False, include_input=False)[0]
     others = error.error_count() - 1
     field = ".".join(map(str, first["loc"]))
@@ -158,6 +163,12 @@ def _of_trainers(error: BaseException) -> Failure | None:
     return Failure(exit_code, error.code, error.text, remedy=f"see docs/reference/errors.md, {error.code}")
 
 
+def _of_audit(error: BaseException) -> Failure | None:
+    if (verifier := _loaded("audit.verifier")) and isinstance(error, verifier.AuditInputError):
+        return bad_input(str(error), remedy="see fedfabric audit verify --help")
+    return None
+
+
 SYSTEM = {
     errno.ENOSPC: "free some space on that disk, or name another folder with FEDFABRIC_HOME",
     errno.EDQUOT: "free some space on that disk, or name another folder with FEDFABRIC_HOME",
@@ -171,7 +182,9 @@ SYSTEM = {
 }
 
 
-def _of_system(error: OSError) -> Failure:
+def _of_system(error: BaseException) -> Failure | None:
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
     what = (error.strerror or str(error)).lower()
     where = str(error.filename or "")
     if error.errno == errno.ENOENT:

@@ -103,6 +103,7 @@ def up(
       fedfabric network up network.yaml --runtime docker
     """
     from ..network import Network, NetworkSpec
+    from .genesis import genesis_hash
     from .handover import hand_over
     from .membership import found
 
@@ -116,10 +117,13 @@ def up(
         return network, [await hand_over(network, name) for name, one in network.organisations.items() if one.peers]
 
     network, members = run(brought_up())
+    genesis = genesis_hash(network.genesis_block_path)
     if chosen.format is Format.JSON:
-        show({"network": spec.name, "folder": network.home, "channel": spec.channel, "organisations": members})
+        facts = {"network": spec.name, "folder": network.home, "channel": spec.channel, "genesis_hash": genesis}
+        show({**facts, "organisations": members})
         return
     say(f"{spec.name} is up: channel {spec.channel}, in {network.home}")
+    say(f"  genesis block {genesis}")
     for member in members:
         say(f"  {member.organisation} ({member.msp_id})")
         say(f"    gateway  {member.gateway}")

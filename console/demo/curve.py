@@ -24,7 +24,7 @@ def draw(
 
     colours = {"Cleveland": "#1f77b4", "Hungary": "#2ca02c", "Switzerland": "#d62728", "VA Long Beach": "#9467bd"}
     colours |= {"federated": "black", "pooled": "#ff7f0e", "majority": "#7f7f7f"}
-    figure, panels = pyplot.subplots(1, 2, figsize=(12, 5.2), layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(12, 5.6), layout="constrained")
     for panel, (metric, label) in zip(panels, PANELS.items(), strict=True):
         numbers = [state.number for state in rounds if metric in state.pooled]
         for title in dict.fromkeys(title for state in rounds for title in state.own):
@@ -38,7 +38,7 @@ def draw(
             linewidth=2.2,
             marker="o",
             markersize=4,
-            label="global model, this run (thin: on each hospital's own hold-out)",
+            label="global model of this run (thin: on each own hold-out)",
         )
         end = max(numbers, default=0)
         for place, (name, figures) in enumerate(comparison.items(), start=1):
@@ -70,7 +70,8 @@ def draw(
         panel.set_xlabel("round (right: means and standard deviations over five splits)")
         panel.set_ylabel(f"{label} on the pooled hold-out")
         panel.grid(alpha=0.25)
-    panels[1].legend(fontsize=8, loc="lower right")
+        panel.axvspan(end + 0.25, end + 0.55 * len(comparison) + 0.3, color="black", alpha=0.04)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     figure.suptitle("Heart disease, four hospitals: trained together, no patient's data moved")
     figure.savefig(path, dpi=130, metadata={"Software": "fedfabric"})
     pyplot.close(figure)
@@ -78,7 +79,7 @@ def draw(
 
 def _label(name: str) -> str:
     return {
-        "federated": "federated, 5 splits",
-        "pooled": "all data in one place, 5 splits",
+        "federated": "federated",
+        "pooled": "all data in one place",
         "majority": "majority class",
-    }.get(name, f"{name} alone, 5 splits")
+    }.get(name, f"{name} alone")

@@ -1,23 +1,18 @@
 """The demo from beginning to end: what is started, in which order, and that all of it is ended."""
 
 import asyncio
-import json
-import os
-import platform
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ... import __version__
-from ..failures import environment
 from .children import GatewayProcess
 from .display import Display, Round
-from .hospitals import CLEVELAND, FOUNDERS, HOSPITALS, VA_LONG_BEACH, Hospital, find_data, hand_out
+from .hospitals import FOUNDERS, Hospital, find_data, hand_out
 from .referee import Referee
 from .summary import Summary
 
@@ -57,9 +52,9 @@ class Clock:
         self.seconds[name] = time.monotonic() - began
 
 
-async def in_order(cleaning: Coroutine[Any, Any, Result]) -> Result:
-    """Await something that must come to its end even if the one who waits is cancelled meanwhile."""
-    task = asyncio.ensure_future(cleaning)
+async def to_its_end(cleaning: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Do something that must come to its end even if the one who waits for it is cancelled meanwhile."""
+    task = asyncio.ensure_future(cleaning())
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -73,7 +68,7 @@ async def in_order(cleaning: Coroutine[Any, Any, Result]) -> Result:
     return task.result()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Staff:
     """A hospital's people, each connected to their own gateway with their own certificate."""
 
@@ -85,24 +80,68 @@ class Staff:
 
 
 class Stage:
-    """What runs during the demo, and the stack that ends all of it in the reverse order."""
+    """The network and the gateways, and the stack that ends all of it in reverse order."""
 
-    def __init__(self, stack: AsyncExitStack, work: Path, logs: Path, network: "Network") -> None:
-        self._stack, self._work, self._logs, self.network = stack, work, logs, network
-        self.gateways: list[GatewayProcess] = []
-        self.watchers: list[asyncio.Task[None]] = []
+    def __init__(self, stack: AsyncExitStack, network: "Network", logs: Path, group: asyncio.TaskGroup) -> None:
+        self._stack, self.network, self._logs, self._group = stack, network, logs, group
 
     async def employ(self, hospital: Hospital) -> Staff:
         """Start a hospital's gateway and connect its people; returns when the gateway serves them."""
+        from ...gateway import connect
+        from ..handover import hand_over, write_profile
+
         handover = await hand_over(self.network, hospital.name)
         gateway = await GatewayProcess.start(hospital.title, handover.gateway, self._logs / f"{hospital.name}.log")
-        self._stack.push_async_callback(in_order, gateway.stop)
-        watcher = asyncio.create_task(gateway.watch())
-        self._stack.callback(watcher.cancel)
-        self.watchers.append(watcher)
+        self._stack.push_async_callback(to_its_end, gateway.stop)
+        watch = self._group.create_task(gateway.watch())
+        self._stack.callback(watch.cancel)
         people = {}
         for name, role in PEOPLE.items():
-            client = connect(handover.profiles[name])
-            people[role] = await self._stack.enter_async_context(client)
-        await people["operator"].ready(timeout=READY_SECONDS)
+            profile = await write_profile(self.network, hospital.name, name, role)
+            people[role] = await self._stack.enter_async_context(connect(profile))
+        await people["operator"].ready()
         return Staff(hospital, **people)
+
+
+@dataclass
+class Story:
+    """One run. ``play`` goes from nothing to the summary; what it has started is gone when it returns or raises."""
+
+    display: Display
+    runtime: str
+    folder: Path
+    rounds: int
+    clock: Clock = field(default_factory=Clock)
+    seen: dict[int, Round] = field(default_factory=dict)
+
+    async def play(self) -> Summary:
+        """Run the demo.
+
+        Raises:
+            Failure, NetworkError, ApiError: what went wrong; logs lie in ``folder/logs``.
+        """
+        self.folder.mkdir(parents=True)
+        work = Path(tempfile.mkdtemp(prefix="fedfabric-demo-"))
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(to_its_end, lambda: asyncio.to_thread(shutil.rmtree, work))
+            patients = hand_out(find_data(), work / "patients")
+            folders = {hospital.title: folder for hospital, folder in patients.items()}
+            referee = await Referee.start(PLAN, folders, self.rounds)
+            stack.push_async_callback(to_its_end, referee.stop)
+            baselines = asyncio.create_task(referee.ask(ask="baselines"))
+            stack.callback(baselines.cancel)
+            await self._on_network(work, patients, referee)
+            report = await self._audit()
+            return await self._sum_up(referee, baselines, report)
+
+    async def _on_network(self, work: Path, patients: Mapping[Hospital, Path], referee: Referee) -> None:
+        """Everything that needs the network, which is gone when this returns."""
+        from ...network import Network, NetworkSpec
+        from ..membership import found
+
+        async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
+            network = Network(NetworkSpec.model_validate(NETWORK), home=work / "network", runtime=self.runtime)
+            with self.clock.measure(self.display, "network", TEXTS["network"]):
+                running.push_async_callback(to_its_end, lambda: network.down(wipe=True))
+                await network.up(keep=False)
+                await found(network)

@@ -161,3 +161,27 @@ def _scores(scores: Mapping[str, float] | None) -> str:
     if not scores:
         return ""
     return " / ".join(f"{scores[name]:.3f}" if name in scores else "-" for name in ("loss", "auc", "balanced_accuracy"))
+
+
+def closing(folder: Path, summary: Summary) -> list[str]:
+    """The demo's last lines: what came out, where it lies, what to try next."""
+    federated, pooled = summary.comparison["federated"]["auc"], summary.comparison["pooled"]["auc"]
+    return [
+        "",
+        f"AUC on everybody's hold-out, five splits: federated {_figure(federated)}, all data in one place "
+        f"{_figure(pooled)}, alone "
+        + ", ".join(
+            f"{name} {metrics['auc'].mean:.3f}" for name, metrics in summary.comparison.items() if name not in NAMES
+        ),
+        f"audit: {summary.audit_verdict}, {summary.audit_checks} checks, offline",
+        f"whole run: {summary.seconds['whole']:.1f} s; nothing is left running",
+        f"results: {folder}  (curve.png, summary.md, summary.json, model.safetensors, audit/)",
+        "",
+        "try next:",
+        f"  {summary.audit_command}",
+        "      checks it all again; change one byte below audit/ first, and it names what you touched",
+        "  less examples/heart_disease/plan.py",
+        "      all of the code that came near a patient",
+        "  less docs/tutorial.md",
+        "      the same by hand, command by command",
+    ]
