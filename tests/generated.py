@@ -52,7 +52,14 @@ def ledger_reference() -> Mapping[Path, bytes]:
     }
 
 
-GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [grpc_stubs, ledger_reference]
+def command_reference() -> Mapping[Path, bytes]:
+    """The pages about the command, from its own help and its table of exit statuses."""
+    from fedfabric.console import reference  # noqa: PLC0415
+
+    return {ROOT / "docs" / name: page.encode() for name, page in reference.pages().items()}
+
+
+GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [grpc_stubs, ledger_reference, command_reference]
 """Other rooms add theirs: a function that returns the content of each file it makes."""
 
 # What a generator owns completely: a file here that no generator makes is a left-over.
