@@ -6,7 +6,7 @@
 The report's checks are numbered; `report.verified` says whether all passed, `report.findings` which links broke.
 """
 
-from .report import Check, CheckResult, Finding, MemberFigures, Outcome, Report, RoundFigures
+from .report import Check, CheckResult, Finding, MemberFigures, Outcome, Remark, Report, RoundFigures
 from .verifier import AuditInputError, AuditSettings, genesis_hash, verify_job
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Finding",
     "MemberFigures",
     "Outcome",
+    "Remark",
     "Report",
     "RoundFigures",
     "genesis_hash",

@@ -19,13 +19,17 @@ from ..aggregation import (
 )
 from ..aggregation import Update as EncodedUpdate
 from ..chaincode.records import RoundState
-from .blobs import BlobDiffersError, BlobFolder, BlobMissingError, address_of
+from .blobs import BlobDiffersError, BlobFolder, BlobMissingError, BlobUnusableError, address_of
 from .report import Check, Findings
 
 if TYPE_CHECKING:
     from ..aggregation import Tensors
-    from ..chaincode.records import Blob, Job, Outcome
+    from ..chaincode.records import Blob, Job, Outcome, Update
     from .training import JobLinks, RoundLinks
+
+
+class _UpdateLostError(Exception):
+    """An update that the auditor can't read, so that its round can't be computed again."""
 
 
 class AggregateAuditor:
@@ -77,12 +81,37 @@ class AggregateAuditor:
             self._findings.broken(Check.BLOBS, link, f"blob {job.terms.plan.bundle.address}: {error}")
 
     def _open(self, blob: Blob, link: str, files: ExitStack) -> TensorFile | None:
+        """Open a model or state; None, with a finding, where it is not what the ledger names."""
         self._findings.made(Check.BLOBS)
         try:
-            return files.enter_context(self._blobs.tensors(blob))
-        except (BlobMissingError, BlobDiffersError) as error:
+            opened = self._blobs.tensors(blob)
+        except (BlobMissingError, BlobDiffersError, BlobUnusableError) as error:
             self._findings.broken(Check.BLOBS, link, f"blob {blob.address}: {error}")
             return None
+        files.enter_context(opened.tensors)
+        if fault := opened.fault(blob):
+            self._findings.broken(Check.BLOBS, link, f"blob {blob.address}: {fault}")
+        return opened.tensors
+
+    def _open_update(self, row: Update, files: ExitStack) -> EncodedUpdate | None:
+        """Open an update; None, with a finding, where it is missing or changed.
+
+        Bytes that its member committed and that are no update are left out, as every honest member leaves them out.
+        """
+        link = f"update of {row.msp} in round {row.round} of job {row.job}"
+        self._findings.made(Check.BLOBS)
+        try:
+            opened = self._blobs.tensors(row.blob)
+        except (BlobMissingError, BlobDiffersError) as error:
+            self._findings.broken(Check.BLOBS, link, f"blob {row.blob.address}: {error}")
+            raise _UpdateLostError from error
+        except BlobUnusableError as error:
+            self._findings.remark(link, f"{error}; it was left out of the aggregate")
+            return None
+        files.enter_context(opened.tensors)
+        if fault := opened.fault(row.blob):
+            self._findings.remark(link, fault)
+        return EncodedUpdate(row.msp, opened.tensors, row.samples)
 
     def _from_blobs(
         self, outcome: Outcome | None, number: int, files: ExitStack
@@ -106,15 +135,17 @@ class AggregateAuditor:
         model, state = before
         link = f"aggregate of round {record.number} of job {job.id}"
         updates = []
+        lost = False
         for msp in record.counted:
             row = links.updates.get(msp)
             if row is None:
-                continue  # found as a broken link of the updates
-            name = f"update of {msp} in round {record.number} of job {job.id}"
-            tensors = self._open(row.blob, name, files)
-            if tensors is not None:
-                updates.append(EncodedUpdate(msp, tensors, row.samples))
-        if model is None or record.outcome is None or len(updates) != len(record.counted):
+                lost = True  # found as a broken link of the updates
+                continue
+            try:
+                updates.append(self._open_update(row, files))
+            except _UpdateLostError:
+                lost = True
+        if model is None or record.outcome is None or lost:
             self._findings.not_done(Check.AGGREGATE)
             return None
         self._findings.made(Check.AGGREGATE)
@@ -122,7 +153,7 @@ class AggregateAuditor:
         try:
             result = aggregate(
                 model,
-                updates,
+                [update for update in updates if update is not None],
                 RingEncoding(decimal(job.terms.plan.clip, "clip"), record.total_samples, len(record.cohort)),
                 server_optimizer({"name": optimizer.name, **optimizer.parameters}),
                 state,
@@ -141,6 +172,8 @@ class AggregateAuditor:
                 if isinstance(computed, TensorFile):
                     computed.close()
             return None
+        for refused in result.refused:
+            self._findings.remark(link, f"{refused}; it was left out of the aggregate")
         self._check_outcome_blobs(record.outcome, result, place, link)
         self.recomputed.add(record.number)
         return result
@@ -158,7 +191,5 @@ class AggregateAuditor:
                 )
             if not self._blobs.has(blob):
                 continue
-            try:
-                self._blobs.tensors(blob).close()
-            except (BlobMissingError, BlobDiffersError) as error:
-                self._findings.broken(Check.BLOBS, f"{name} of {link}", f"blob {blob.address}: {error}")
+            with ExitStack() as files:
+                self._open(blob, f"{name} of {link}", files)

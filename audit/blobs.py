@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..aggregation import TensorFile, TensorFileError, manifest_of, merkle_leaf, merkle_root_of_digests, tagged_hash
@@ -23,6 +24,27 @@ class BlobMissingError(Exception):
 
 class BlobDiffersError(Exception):
     """The folder's bytes are not those that the ledger names."""
+
+
+class BlobUnusableError(Exception):
+    """The bytes are those that the ledger names, and no tensors: whoever committed them is to blame."""
+
+
+@dataclass(frozen=True)
+class OpenBlob:
+    """Tensors whose address was checked, and what they really hash to."""
+
+    tensors: TensorFile
+    digest: str
+    size: int
+
+    def fault(self, blob: Blob) -> str:
+        """Return what the ledger says wrongly of bytes that it names rightly, "" if nothing."""
+        if self.digest != blob.digest:
+            return f"its manifest's digest is {self.digest}, the ledger says {blob.digest}"
+        if self.size != blob.size:
+            return f"it has {self.size} bytes, the ledger says {blob.size}"
+        return ""
 
 
 class BlobFolder:
@@ -49,34 +71,28 @@ class BlobFolder:
             raise BlobDiffersError(f"its digest is {tagged_hash('plan', data)}, the ledger says {blob.digest}")
         return data
 
-    def tensors(self, blob: Blob) -> TensorFile:
+    def tensors(self, blob: Blob) -> OpenBlob:
         """Open a model, an update or an optimiser's state; the caller closes it.
 
         Raises:
             BlobMissingError, BlobDiffersError: it is not there, or other bytes are.
+            BlobUnusableError: the right bytes are there, and they are no tensors.
         """
         path = self._checked(blob)
         try:
             file = TensorFile(path)
         except TensorFileError as error:
-            raise BlobDiffersError(f"not a file of tensors: {error}") from error
+            raise BlobUnusableError(f"not a file of tensors: {error}") from error
         try:
-            digest = manifest_of(file).digest
+            return OpenBlob(file, manifest_of(file).digest, path.stat().st_size)
         except BaseException:
             file.close()
             raise
-        if digest != blob.digest:
-            file.close()
-            raise BlobDiffersError(f"its manifest's digest is {digest}, the ledger says {blob.digest}")
-        return file
 
     def _checked(self, blob: Blob) -> Path:
         path = self._path(blob.address)
         if not path.is_file():
             raise BlobMissingError("it is not in the folder")
-        size = path.stat().st_size
-        if size != blob.size:
-            raise BlobDiffersError(f"it has {size} bytes, the ledger says {blob.size}")
         found = address_of(path)
         if found != blob.address:
             raise BlobDiffersError(f"its bytes have the address {found}")

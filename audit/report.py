@@ -80,6 +80,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """What a member did wrong, on record, without breaking the job: `link` names it, `text` says how."""
+
+    link: str
+    text: str
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """One check: how often it was made, and how it ended."""
 
@@ -153,6 +161,7 @@ class Report:
     checks: tuple[CheckResult, ...]
     findings: tuple[Finding, ...]
     findings_left_out: int
+    remarks: tuple[Remark, ...]
     rounds: tuple[RoundFigures, ...]
     founders: tuple[str, ...]
     """The organisations that founded the consortium: compare them with what was agreed."""
@@ -206,6 +215,7 @@ class Report:
         lines += [f"   {one.check.number:2} {one.link}: {one.text}" for one in self.findings]
         if self.findings_left_out:
             lines.append(f"   and {self.findings_left_out} findings more")
+        lines += [f"on record: {one.link}: {one.text}" for one in self.remarks]
         lines += [f"taken as given: {one}" for one in self.assumptions]
         return lines
 
@@ -218,6 +228,7 @@ class Findings:
         self._failed: set[Check] = set()
         self._not_done: set[Check] = set()
         self._findings: list[Finding] = []
+        self._remarks: list[Remark] = []
         self._left_out = 0
 
     def made(self, check: Check, count: int = 1) -> None:
@@ -235,6 +246,11 @@ class Findings:
         else:
             self._left_out += 1
 
+    def remark(self, link: str, text: str) -> None:
+        """Record a member's misconduct that the rules took care of."""
+        if len(self._remarks) < MAX_FINDINGS:
+            self._remarks.append(Remark(link, text))
+
     def not_done(self, *checks: Check) -> None:
         """Record checks that could not be made, or not to their end."""
         self._not_done.update(checks)
@@ -243,6 +259,11 @@ class Findings:
     def findings(self) -> tuple[Finding, ...]:
         """The findings in the order of their checks, each check's in the order of the ledger."""
         return tuple(sorted(self._findings, key=lambda finding: finding.check.number))
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """The remarks in the order of the ledger."""
+        return tuple(self._remarks)
 
     @property
     def findings_left_out(self) -> int:

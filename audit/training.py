@@ -293,6 +293,14 @@ class JobAuditor:
                 link,
                 f"{_names(sorted(agreeing))} attest its outcome and accept it, {record.quorum} are needed",
             )
+        for row in links.attestations.values():
+            if row.outcome != outcome:
+                self._findings.remark(
+                    f"attestation of {row.msp} in {link}",
+                    f"it says {row.outcome.digest}, the quorum's outcome is {outcome.digest}",
+                )
+            elif not row.accept:
+                self._findings.remark(f"attestation of {row.msp} in {link}", "it refuses the quorum's outcome")
         said = sorted((row.msp, row.outcome.digest, row.accept) for row in links.attestations.values())
         if said != [(one.msp, one.outcome, one.accept) for one in record.attestations]:
             self._findings.broken(Check.QUORUM, link, "its list of who said what is not that of the attestations")

@@ -35,7 +35,7 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 ASSUMPTIONS: Final = (
     (
-        "validation flags: which transactions are valid is what the peer says that gave the blocks, and nobody signs it; "
+        "validation flags: which transactions are valid is what the peer says that gave the blocks, unsigned; "
         "a flag that calls an outdated or unendorsed transaction valid is found, one that hides a valid one may not be"
     ),
     "the genesis block's hash, and the fingerprints of the certificate authorities, which are shown for comparison",
@@ -112,6 +112,7 @@ def verify_job(
             checks=findings.results(),
             findings=findings.findings,
             findings_left_out=findings.findings_left_out,
+            remarks=findings.remarks,
             rounds=round_figures(links, aggregates.recomputed),
             founders=walk.founders,
             certificate_authorities=walk.channel.authorities,

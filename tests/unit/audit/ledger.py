@@ -1,0 +1,530 @@
+"""A consortium's ledger in memory, as real blocks: real certificates and signatures, real contracts, real models.
+
+What a network of peers and orderers would have written, without one: the contracts run on a memory peer, what they
+read and wrote becomes a signed transaction, and orderers sign its block. So every tampering can be made with, or
+without, the keys that an attacker would hold.
+"""
+
+import datetime
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fabric_protos.common import common_pb2
+from fabric_protos.ledger.rwset import rwset_pb2
+from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
+from fabric_protos.peer import (
+    chaincode_event_pb2,
+    chaincode_pb2,
+    policy_pb2,
+    proposal_pb2,
+    proposal_response_pb2,
+)
+from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
+from fedfabric.aggregation import (
+    MemoryTensors,
+    RingEncoding,
+    aggregate,
+    encode_update,
+    manifest_of,
+    Rounding,
+    server_optimizer,
+    tagged_hash,
+    write_tensors,
+)
+from fedfabric.aggregation import Update as EncodedUpdate
+from fedfabric.audit.blobs import address_of
+from fedfabric.chaincode.chaincode import LedgerChaincode
+from fedfabric.chaincode.records import canonical_json
+from fedfabric.chaincode.settings import Settings
+from fedfabric.fabric.blocks import block_file_name, header_bytes
+from fedfabric.fabric.configuration import (
+    Bft,
+    Channel,
+    Consenter,
+    Endpoint,
+    Membership,
+    Organisation,
+    genesis_block,
+    read_config,
+)
+from fedfabric.fabric.configuration_update import compute_update, sign_update, update_envelope, with_application
+from fedfabric.fabric.identity import Identity, Signer, private_key_signer
+from fedfabric.fabric.proposals import assemble, propose
+from fedfabric.fabric.shim import Invocation, MemoryPeer
+from fedfabric.fabric.shim.memory_peer import Simulation
+from fedfabric.network.identities import Authorities
+
+MEMBERS = ("ClevelandMSP", "HungaryMSP", "SwitzerlandMSP")
+ORDERING = "OrderingMSP"
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+START = 1_767_225_600_000
+JOB = "heart"
+CLIP = "1.5"
+
+
+@dataclass(frozen=True)
+class Person:
+    """An identity and how it signs."""
+
+    identity: Identity
+    sign: Signer
+
+
+class House:
+    """An organisation: its authorities and whoever it has enrolled."""
+
+    def __init__(self, msp_id: str) -> None:
+        self.msp_id = msp_id
+        self.authorities = Authorities.create(msp_id, NOW)
+        self._people: dict[tuple[str, str], Person] = {}
+
+    def person(self, kind: str, role: str = "") -> Person:
+        """Somebody of a kind (client, peer, orderer, admin) and a role in the consortium."""
+        if (kind, role) not in self._people:
+            attributes = {"fedfabric.role": role} if role else {}
+            issued = self.authorities.signing.issue(f"{kind}{role}", NOW, kind=kind, attributes=attributes)
+            identity = Identity(self.msp_id, issued.certificate)
+            self._people[kind, role] = Person(identity, private_key_signer(issued.key))
+        return self._people[kind, role]
+
+    @property
+    def membership(self) -> Membership:
+        return Membership(self.msp_id, (self.authorities.signing.certificate,), (self.authorities.tls.certificate,))
+
+
+@dataclass
+class Ledger:
+    """The chain so far, and the state that it leaves."""
+
+    houses: dict[str, House]
+    blocks: list[common_pb2.Block] = field(default_factory=list)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    now: int = START
+    last_config: int = 0
+
+    def __post_init__(self) -> None:
+        self.peer = MemoryPeer(
+            {"fedfabric": LedgerChaincode(Settings(tuple(sorted(MEMBERS)), 5000), lambda: self.now)},
+            channel_id="consortium",
+        )
+        self.versions: dict[str, tuple[int, int]] = {}
+        self.endorsers: tuple[str, ...] = MEMBERS
+        self.channel = self._channel()
+        self.blocks.append(genesis_block(self.channel, created_ns=START * 1_000_000))
+        self._define_chaincode()
+
+    # -- the network's side
+
+    def _channel(self) -> Channel:
+        consenters = []
+        endpoints = {}
+        for number, msp_id in enumerate((*MEMBERS, ORDERING), start=1):
+            orderer = self.houses[msp_id].person("orderer")
+            endpoints[msp_id] = Endpoint("127.0.0.1", 7000 + number)
+            certificate = orderer.identity.certificate
+            consenters.append(Consenter(number, endpoints[msp_id], msp_id, certificate, certificate, certificate))
+        return Channel(
+            "consortium",
+            applications=tuple(Organisation(self.houses[msp].membership) for msp in MEMBERS),
+            orderers=tuple(
+                Organisation(self.houses[msp].membership, orderer_endpoints=(endpoints[msp],))
+                for msp in (*MEMBERS, ORDERING)
+            ),
+            consensus=Bft(tuple(consenters)),
+        )
+
+    def _define_chaincode(self) -> None:
+        policy = policy_pb2.ApplicationPolicy(channel_config_policy_reference="/Channel/Application/Endorsement")
+        info = chaincode_definition_pb2.ChaincodeValidationInfo(
+            validation_plugin="vscc", validation_parameter=policy.SerializeToString()
+        )
+        value = db_pb2.StateData(Bytes=info.SerializeToString()).SerializeToString()
+        writes = {"namespaces/fields/fedfabric/ValidationInfo": value}
+        creator = self.houses[MEMBERS[0]].person("admin")
+        envelope = self.envelope(creator, "_lifecycle", (b"CommitChaincodeDefinition", b""), {}, writes)
+        self.cut([envelope])
+
+    def cut(self, envelopes: list[bytes], flags: bytes | None = None) -> common_pb2.Block:
+        """Put envelopes into a block that a quorum of orderers signs."""
+        block = common_pb2.Block()
+        block.header.number = len(self.blocks)
+        block.data.data.extend(envelopes)
+        block.metadata.metadata.extend([b""] * 5)
+        block.metadata.metadata[common_pb2.TRANSACTIONS_FILTER] = flags or bytes(len(envelopes))
+        self.blocks.append(block)
+        self.seal(block.header.number)
+        return block
+
+    def seal(self, number: int, signers: tuple[int, ...] = (1, 2, 3)) -> None:
+        """Compute a block's hashes anew and let orderers sign it."""
+        block = self.blocks[number]
+        before = self.blocks[number - 1].header
+        block.header.previous_hash = hashlib.sha256(
+            header_bytes(before.number, before.previous_hash, before.data_hash)
+        ).digest()
+        block.header.data_hash = hashlib.sha256(b"".join(block.data.data)).digest()
+        header = header_bytes(number, block.header.previous_hash, block.header.data_hash)
+        last = common_pb2.OrdererBlockMetadata(last_config=common_pb2.LastConfig(index=self.last_config))
+        metadata = common_pb2.Metadata(value=last.SerializeToString())
+        for consenter in signers:
+            house = self.houses[(*MEMBERS, ORDERING)[consenter - 1]]
+            identifier = common_pb2.IdentifierHeader(identifier=consenter).SerializeToString()
+            signature = house.person("orderer").sign(metadata.value + identifier + header)
+            metadata.signatures.add(identifier_header=identifier, signature=signature)
+        block.metadata.metadata[common_pb2.SIGNATURES] = metadata.SerializeToString()
+
+    def reseal(self, number: int, signers: tuple[int, ...] = (1, 2, 3)) -> None:
+        """Compute hashes and signatures of a block and of all after it anew: what a quorum of orderers could do."""
+        for later in range(max(number, 1), len(self.blocks)):
+            self.seal(later, signers)
+
+    def envelope(
+        self,
+        creator: Person,
+        chaincode: str,
+        arguments: tuple[bytes, ...],
+        reads: dict[str, tuple[int, int] | None],
+        writes: dict[str, bytes],
+        *,
+        payload: bytes = b"",
+        event: tuple[str, bytes] | None = None,
+        nonce: bytes | None = None,
+        endorsers: tuple[str, ...] | None = None,
+    ) -> bytes:
+        """A signed and endorsed transaction."""
+        proposal = propose(
+            creator.identity,
+            creator.sign,
+            chaincode,
+            arguments,
+            channel_name="consortium",
+            created_ns=self.now * 1_000_000,
+            nonce=nonce,
+        )
+        access = kv_rwset_pb2.KVRWSet()
+        for key in sorted(reads):
+            read = access.reads.add(key=key)
+            version = reads[key]
+            if version is not None:
+                read.version.block_num, read.version.tx_num = version
+        for key in sorted(writes):
+            access.writes.add(key=key, value=writes[key], is_delete=not writes[key])
+        results = rwset_pb2.TxReadWriteSet()
+        results.ns_rwset.add(namespace=chaincode, rwset=access.SerializeToString())
+        done = proposal_pb2.ChaincodeAction(
+            results=results.SerializeToString(),
+            response=proposal_response_pb2.Response(status=200, payload=payload),
+            chaincode_id=chaincode_pb2.ChaincodeID(name=chaincode),
+        )
+        if event is not None:
+            done.events = chaincode_event_pb2.ChaincodeEvent(
+                chaincode_id=chaincode, tx_id=proposal.transaction_id, event_name=event[0], payload=event[1]
+            ).SerializeToString()
+        content = proposal_pb2.Proposal.FromString(proposal.signed.proposal_bytes)
+        header = common_pb2.Header.FromString(content.header)
+        result = proposal_response_pb2.ProposalResponsePayload(
+            proposal_hash=hashlib.sha256(header.channel_header + header.signature_header + content.payload).digest(),
+            extension=done.SerializeToString(),
+        ).SerializeToString()
+        responses = []
+        for msp_id in endorsers or self.endorsers:
+            peer = self.houses[msp_id].person("peer")
+            serialized = peer.identity.serialized()
+            responses.append(
+                proposal_response_pb2.ProposalResponse(
+                    payload=result,
+                    endorsement=proposal_response_pb2.Endorsement(
+                        endorser=serialized, signature=peer.sign(result + serialized)
+                    ),
+                )
+            )
+        return assemble(proposal, responses, creator.sign).SerializeToString()
+
+    # -- the contracts' side
+
+    async def submit(
+        self, msp: str, role: str, function: str, request: Any, *, alter: Any = None, endorsers: Any = None
+    ) -> Any:
+        """Run a contract, and commit it in a block of its own; `alter` may change what is written."""
+        creator = self.houses[msp].person("client", role)
+        self.now += 10
+        nonce = hashlib.sha256(f"{len(self.blocks)} {function}".encode()).digest()[:24]
+        transaction_id = hashlib.sha256(nonce + creator.identity.serialized()).hexdigest()
+        arguments = (function.encode(), canonical_json(request))
+        invocation = Invocation(
+            channel_id="consortium",
+            tx_id=transaction_id,
+            args=arguments,
+            creator_bytes=creator.identity.serialized(),
+            timestamp_ms=self.now,
+        )
+        simulation = Simulation(invocation)
+        simulation.response, simulation.event = await self.peer.run("fedfabric", invocation, simulation, ())
+        assert simulation.response.status == 200, simulation.response.message
+        writes = {key: value for (_, _, key), value in simulation.writes.items()}
+        if alter is not None:
+            alter(writes)
+            simulation.writes = {("fedfabric", "", key): value for key, value in writes.items()}
+        reads = {key: self.versions.get(key) for _, _, key in simulation.reads}
+        assert self.peer.commit(simulation) == "VALID"
+        envelope = self.envelope(
+            creator,
+            "fedfabric",
+            arguments,
+            reads,
+            writes,
+            payload=simulation.response.payload,
+            event=simulation.event,
+            nonce=nonce,
+            endorsers=endorsers,
+        )
+        block = self.cut([envelope])
+        for key, value in writes.items():
+            if value:
+                self.versions[key] = (block.header.number, 0)
+            else:
+                self.versions.pop(key, None)
+        return json.loads(simulation.response.payload)
+
+    def add_member(self, msp_id: str) -> None:
+        """Admit an organisation to the channel by a configuration block."""
+        _, config = read_config(self.blocks[self.last_config])
+        updated = with_application(config, Organisation(self.houses[msp_id].membership))
+        update = compute_update("consortium", config, updated)
+        admins = [self.houses[msp].person("admin") for msp in MEMBERS[:2]]
+        signatures = [sign_update(update, admin.identity, admin.sign) for admin in admins]
+        last_update = update_envelope(update, signatures, admins[0].identity, admins[0].sign)
+        _bump(updated.channel_group.groups["Application"])
+        updated.sequence = config.sequence + 1
+        from fabric_protos.common import configtx_pb2
+
+        orderer = self.houses[ORDERING].person("orderer")
+        content = configtx_pb2.ConfigEnvelope(config=updated, last_update=last_update)
+        header = common_pb2.ChannelHeader(type=common_pb2.CONFIG, channel_id="consortium")
+        signature_header = common_pb2.SignatureHeader(creator=orderer.identity.serialized(), nonce=bytes(24))
+        payload = common_pb2.Payload(
+            header=common_pb2.Header(
+                channel_header=header.SerializeToString(), signature_header=signature_header.SerializeToString()
+            ),
+            data=content.SerializeToString(deterministic=True),
+        ).SerializeToString()
+        envelope = common_pb2.Envelope(payload=payload, signature=orderer.sign(payload))
+        self.last_config = len(self.blocks)
+        self.cut([envelope.SerializeToString()])
+
+    # -- blobs
+
+    def put(self, data: bytes, digest: str, folder: Path) -> dict[str, Any]:
+        """Keep bytes under their address; the reference that records hold."""
+        path = folder / "incoming"
+        path.write_bytes(data)
+        address = address_of(path)
+        path.unlink()
+        self.blobs[address] = data
+        return {"address": address, "digest": digest, "size": len(data)}
+
+    def put_tensors(self, tensors: Any, folder: Path) -> dict[str, Any]:
+        """Keep tensors as a safetensors file."""
+        path = folder / "tensors"
+        write_tensors(path, tensors)
+        data = path.read_bytes()
+        path.unlink()
+        return self.put(data, manifest_of(tensors).digest, folder)
+
+    def write(self, folder: Path) -> Path:
+        """Write the folder that an auditor is given."""
+        (folder / "blocks").mkdir(parents=True, exist_ok=True)
+        (folder / "blobs").mkdir(exist_ok=True)
+        for number, block in enumerate(self.blocks):
+            (folder / "blocks" / block_file_name(number)).write_bytes(block.SerializeToString())
+        for address, data in self.blobs.items():
+            (folder / "blobs" / address).write_bytes(data)
+        return folder
+
+    @property
+    def genesis_hash(self) -> str:
+        header = self.blocks[0].header
+        return hashlib.sha256(header_bytes(0, header.previous_hash, header.data_hash)).hexdigest()
+
+
+def _bump(group: Any) -> None:
+    group.version += 1
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run of the job does otherwise than the honest one."""
+
+    rounds: int = 2
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adam", "parameters": {"learning_rate": "0.1"}})
+    liar: str = ""
+    """A member that attests another outcome in round 1."""
+    late: str = ""
+    """An organisation that joins the channel and the job after round 1."""
+    budget: int = 1000
+
+
+class Run:
+    """A job from the founding to its end."""
+
+    def __init__(self, folder: Path, settings: RunSettings | None = None) -> None:
+        self.folder = folder
+        self.settings = settings or RunSettings()
+        names = (*MEMBERS, ORDERING, *((self.settings.late,) if self.settings.late else ()))
+        self.ledger = Ledger({name: House(name) for name in names})
+        self.model: Any = MemoryTensors(
+            {"weight": np.linspace(-1, 1, 300, dtype=np.float32).reshape(20, 15), "steps": np.arange(3)}
+        )
+        self.state: Any = None
+        self.samples = {msp: 100 + 10 * number for number, msp in enumerate((*MEMBERS, self.settings.late or "-"))}
+
+    async def run(self) -> "Run":
+        await self.found()
+        await self.offer(MEMBERS)
+        await self.start()
+        members = MEMBERS
+        for number in range(1, self.settings.rounds + 1):
+            await self.round(number, members)
+            if number == 1 and self.settings.late and self.settings.rounds > 1:
+                members = tuple(sorted((*MEMBERS, self.settings.late)))
+        return self
+
+    async def found(self) -> None:
+        change = {"sequence": 1, "members": [{"msp": msp} for msp in sorted(MEMBERS)], "window_ms": 5000}
+        for msp in MEMBERS:
+            await self.ledger.submit(msp, "operator", "consortium:approve", change)
+        await self.ledger.submit(MEMBERS[0], "operator", "consortium:apply", change)
+
+    async def offer(self, owners: tuple[str, ...]) -> None:
+        """Register data sets and grant them to the first member."""
+        for msp in owners:
+            terms = {
+                "title": "Heart disease",
+                "blob": {"address": "ab" * 32, "digest": "cd" * 32, "size": 1000},
+                "samples": self.samples[msp],
+                "licence": "CC-BY-4.0",
+                "purposes": ["training"],
+                "jurisdiction": "CH",
+            }
+            await self.ledger.submit(msp, "steward", "datasets:register", {"name": "heart", "terms": terms})
+            if msp != MEMBERS[0]:
+                asked = {
+                    "id": self.grant(msp),
+                    "dataset": f"{msp}/heart",
+                    "version": 1,
+                    "purpose": "training",
+                }
+                await self.ledger.submit(MEMBERS[0], "scientist", "access:request", asked)
+                await self.ledger.submit(msp, "steward", "access:grant", {"id": self.grant(msp)})
+
+    @staticmethod
+    def grant(msp: str) -> str:
+        return f"g-{msp.lower()}"
+
+    def use(self, msp: str) -> dict[str, Any]:
+        grant = {} if msp == MEMBERS[0] else {"grant": self.grant(msp)}
+        return {"dataset": f"{msp}/heart", "version": 1, **grant}
+
+    async def start(self) -> None:
+        ledger, budget = self.ledger, self.settings.budget
+        mint = {"id": "m1", "owner": MEMBERS[0], "amount": str(budget + 77)}
+        for msp in MEMBERS:
+            await ledger.submit(msp, "operator", "tokens:approve", mint)
+        minted = await ledger.submit(MEMBERS[0], "operator", "tokens:mint", mint)
+        bundle = b"a plan of a few bytes"
+        self.plan = {
+            "bundle": ledger.put(bundle, tagged_hash("plan", bundle), self.folder),
+            "model": ledger.put_tensors(self.model, self.folder),
+            "optimizer": self.settings.optimizer,
+            "clip": CLIP,
+            "rounds": self.settings.rounds,
+            "approval_ms": 60_000,
+            "update_ms": 60_000,
+            "attest_ms": 60_000,
+        }
+        request = {
+            "id": JOB,
+            "plan": self.plan,
+            "datasets": [self.use(msp) for msp in MEMBERS],
+            "budget": str(budget),
+            "inputs": [{"tx": minted["token"]["tx"], "n": minted["token"]["n"]}],
+        }
+        self.job = await ledger.submit(MEMBERS[0], "scientist", "training:submit", request)
+        for msp in MEMBERS:
+            await self.approve(msp)
+        await ledger.submit(MEMBERS[1], "gateway", "training:start", {"job": JOB})
+
+    async def approve(self, msp: str) -> None:
+        request = {"job": JOB, "digest": self.job["digest"], "privacy": "clear"}
+        await self.ledger.submit(msp, "steward", "training:approve", request)
+
+    async def join(self) -> None:
+        """The late organisation comes into channel, consortium and job."""
+        late = self.settings.late
+        self.ledger.add_member(late)
+        members = sorted((*MEMBERS, late))
+        change = {"sequence": 2, "members": [{"msp": msp} for msp in members], "window_ms": 5000}
+        for msp in MEMBERS:
+            await self.ledger.submit(msp, "operator", "consortium:approve", change)
+        await self.ledger.submit(MEMBERS[0], "operator", "consortium:apply", change)
+        await self.offer((late,))
+        await self.ledger.submit(MEMBERS[0], "scientist", "training:add", {"job": JOB, "dataset": self.use(late)})
+        await self.approve(late)
+
+    async def round(self, number: int, members: tuple[str, ...]) -> None:
+        ledger = self.ledger
+        encoding = RingEncoding(float(CLIP), sum(self.samples[msp] for msp in members), len(members))
+        updates = []
+        for msp in members:
+            generator = np.random.default_rng(number * 100 + self.samples[msp])
+            delta = MemoryTensors({"delta/weight": generator.normal(0, 0.1, (20, 15)).astype(np.float32)})
+            rounding = Rounding(msp.encode().ljust(32, b"."), JOB, number)
+            encoded = encode_update(delta, self.model.specs, self.samples[msp], encoding, rounding)
+            blob = ledger.put_tensors(encoded.tensors, self.folder)
+            request = {
+                "job": JOB,
+                "round": number,
+                "attempt": 1,
+                "blob": blob,
+                "samples": self.samples[msp],
+                "metrics": {"loss": 700_000 - 1000 * number},
+            }
+            await ledger.submit(msp, "gateway", "training:update", request)
+            updates.append(EncodedUpdate(msp, encoded.tensors, self.samples[msp]))
+        if number == 1 and self.settings.late:
+            await self.join()
+        await ledger.submit(members[1], "gateway", "training:close", {"job": JOB, "round": number})
+        optimizer = self.settings.optimizer
+        result = aggregate(
+            self.model,
+            updates,
+            encoding,
+            server_optimizer({"name": optimizer["name"], **optimizer["parameters"]}),
+            self.state,
+        )
+        outcome = {
+            "digest": result.digest,
+            "model": ledger.put_tensors(result.model, self.folder),
+            "state": ledger.put_tensors(result.state, self.folder),
+        }
+        attesters = []
+        for msp in members:
+            lies = number == 1 and msp == self.settings.liar
+            said = outcome | {"digest": "ee" * 32} if lies else outcome
+            request = {
+                "job": JOB,
+                "round": number,
+                "outcome": said,
+                "accept": True,
+                "samples": 20,
+                "metrics": {"auc": 800_000 + number},
+            }
+            await ledger.submit(msp, "gateway", "training:attest", request)
+            attesters += [] if lies else [msp]
+        finalise = {"job": JOB, "round": number, "outcome": result.digest, "attestations": sorted(attesters)}
+        await ledger.submit(members[0], "gateway", "training:finalise", finalise)
+        self.model, self.state = result.model, result.state
