@@ -123,8 +123,8 @@ ROUND = Machine(
         Transition(RoundState.CLOSED, "attest", (BEFORE_ATTEST_DEADLINE,), RoundState.CLOSED),
         Transition(RoundState.CLOSED, "finalise", (QUORUM_AGREES, COUNTED_ATTESTED), RoundState.FINAL),
         Transition(RoundState.CLOSED, "finalise", (QUORUM_AGREES, AFTER_ATTEST_DEADLINE), RoundState.FINAL),
-        Transition(RoundState.CLOSED, "abort_round", (QUORUM_IMPOSSIBLE,), RoundState.ABORTED),
         Transition(RoundState.CLOSED, "abort_round", (AFTER_ATTEST_DEADLINE, NO_QUORUM_AGREES), RoundState.ABORTED),
+        Transition(RoundState.CLOSED, "abort_round", (QUORUM_IMPOSSIBLE,), RoundState.ABORTED),
     ),
 )
 

@@ -69,6 +69,14 @@ def _readable(text: str) -> str:
     return text
 
 
+def _positive(text: str) -> str:
+    if not text.strip("0."):
+        raise ValueError("must be more than 0")
+    return text
+
+
+PositiveDecimal = Annotated[Decimal, AfterValidator(_positive)]
+"""As Decimal, and not 0."""
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_readable)]
 """One line of text for people, without control characters."""
 Text = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_readable)]

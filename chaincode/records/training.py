@@ -20,6 +20,7 @@ from .fields import (
     MspId,
     Natural,
     Positive,
+    PositiveDecimal,
     RoundNumber,
     Samples,
     Timestamp,
@@ -89,7 +90,7 @@ class Plan(Record):
     """The initial global model; ``digest`` is its manifest's."""
     algorithm: Id = "fedavg"
     optimizer: ServerOptimizer = ServerOptimizer()
-    clip: Decimal
+    clip: PositiveDecimal
     """Bound on each coordinate of an update."""
     privacy: Privacy = Privacy.CLEAR
     rounds: Annotated[int, Field(ge=1, le=10_000)]

@@ -145,13 +145,23 @@ class World:
         return uses
 
     async def job(self, job: str = "j1", budget: int = 0, submitter: str = A, **changes: Any) -> Job:
-        """Data sets, grants, tokens and a job, approved by all and started."""
-        uses = await self.prepare(submitter=submitter)
+        """Data sets of the founders, grants, tokens and a job, approved by all and started."""
+        return await self.job_of(*self.organisations, job=job, budget=budget, submitter=submitter, **changes)
+
+    async def job_of(self, *owners: str, job: str = "j1", budget: int = 0, submitter: str = A, **changes: Any) -> Job:
+        """As `job`, with these owners."""
+        uses = await self.prepare(*owners, submitter=submitter)
+        return await self.run_job(uses, job=job, budget=budget, submitter=submitter, **changes)
+
+    async def run_job(
+        self, uses: list[dict[str, Any]], job: str = "j1", budget: int = 0, submitter: str = A, **changes: Any
+    ) -> Job:
+        """A job over these data sets, approved by their owners and started."""
         inputs = [await self.mint(submitter, budget, f"for-{job}")] if budget else []
         request = {"id": job, "plan": plan(**changes), "datasets": uses, "budget": str(budget), "inputs": inputs}
         made = await self.submit(submitter, "scientist", "training:submit", request)
-        for msp in self.organisations:
-            await self.approve(msp, job, made["digest"])
+        for use in uses:
+            await self.approve(use["dataset"].split("/")[0], job, made["digest"])
         await self.submit(B, "gateway", "training:start", {"job": job})
         return await self.show(job)
 
