@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -35,7 +34,7 @@ class ChannelAuditor:
         self._last_config = 0
         self.height = 0
         self.name = ""
-        self.authorities: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+        self.authorities: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def policies(self) -> ChannelPolicies | None:
@@ -100,12 +99,10 @@ class ChannelAuditor:
         self._policies = policies
         self._last_config = block.number
         if block.number == 0:
-            self.authorities = MappingProxyType(
-                {
-                    msp_id: tuple(hashlib.sha256(root.public_bytes(Encoding.DER)).hexdigest() for root in service.roots)
-                    for msp_id, service in sorted(policies.members.items())
-                }
-            )
+            self.authorities = {
+                msp_id: tuple(hashlib.sha256(root.public_bytes(Encoding.DER)).hexdigest() for root in service.roots)
+                for msp_id, service in sorted(policies.members.items())
+            }
 
     def _check_orderers(self, block: Block, link: str) -> None:
         if self._policies is None:

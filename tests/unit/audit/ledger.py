@@ -5,6 +5,7 @@ read and wrote becomes a signed transaction, and orderers sign its block. So eve
 without, the keys that an attacker would hold.
 """
 
+import copy
 import datetime
 import hashlib
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fabric_protos.common import common_pb2
+from fabric_protos.common import common_pb2, configtx_pb2
 from fabric_protos.ledger.rwset import rwset_pb2
 from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from fabric_protos.peer import (
@@ -22,15 +23,16 @@ from fabric_protos.peer import (
     policy_pb2,
     proposal_pb2,
     proposal_response_pb2,
+    transaction_pb2,
 )
 from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
 from fedfabric.aggregation import (
     MemoryTensors,
     RingEncoding,
+    Rounding,
     aggregate,
     encode_update,
     manifest_of,
-    Rounding,
     server_optimizer,
     tagged_hash,
     write_tensors,
@@ -168,7 +170,8 @@ class Ledger:
         ).digest()
         block.header.data_hash = hashlib.sha256(b"".join(block.data.data)).digest()
         header = header_bytes(number, block.header.previous_hash, block.header.data_hash)
-        last = common_pb2.OrdererBlockMetadata(last_config=common_pb2.LastConfig(index=self.last_config))
+        index = self.last_config if number >= self.last_config else 0
+        last = common_pb2.OrdererBlockMetadata(last_config=common_pb2.LastConfig(index=index))
         metadata = common_pb2.Metadata(value=last.SerializeToString())
         for consenter in signers:
             house = self.houses[(*MEMBERS, ORDERING)[consenter - 1]]
@@ -298,10 +301,8 @@ class Ledger:
         admins = [self.houses[msp].person("admin") for msp in MEMBERS[:2]]
         signatures = [sign_update(update, admin.identity, admin.sign) for admin in admins]
         last_update = update_envelope(update, signatures, admins[0].identity, admins[0].sign)
-        _bump(updated.channel_group.groups["Application"])
+        updated.channel_group.groups["Application"].version += 1
         updated.sequence = config.sequence + 1
-        from fabric_protos.common import configtx_pb2
-
         orderer = self.houses[ORDERING].person("orderer")
         content = configtx_pb2.ConfigEnvelope(config=updated, last_update=last_update)
         header = common_pb2.ChannelHeader(type=common_pb2.CONFIG, channel_id="consortium")
@@ -345,14 +346,32 @@ class Ledger:
             (folder / "blobs" / address).write_bytes(data)
         return folder
 
+    def copy(self) -> "Ledger":
+        """A ledger whose blocks and blobs may be changed without touching this one's."""
+        copied = copy.copy(self)
+        copied.blocks = copy.deepcopy(self.blocks)
+        copied.blobs = dict(self.blobs)
+        return copied
+
+    def find(self, function: str, about: str = "", msp: str = "") -> int:
+        """The number of the first block whose transaction calls `function` with `about` in its argument."""
+        for block in self.blocks[2:]:
+            envelope = common_pb2.Envelope.FromString(block.data.data[0])
+            payload = common_pb2.Payload.FromString(envelope.payload)
+            if common_pb2.ChannelHeader.FromString(payload.header.channel_header).type != 3:
+                continue
+            creator = common_pb2.SignatureHeader.FromString(payload.header.signature_header).creator
+            action = action_of(block.data.data[0])[3]
+            proposal = proposal_pb2.ChaincodeProposalPayload.FromString(action.chaincode_proposal_payload)
+            call = chaincode_pb2.ChaincodeInvocationSpec.FromString(proposal.input).chaincode_spec.input
+            if call.args[0] == function.encode() and about.encode() in call.args[1] and msp.encode() in creator:
+                return int(block.header.number)
+        raise LookupError(function)
+
     @property
     def genesis_hash(self) -> str:
         header = self.blocks[0].header
         return hashlib.sha256(header_bytes(0, header.previous_hash, header.data_hash)).hexdigest()
-
-
-def _bump(group: Any) -> None:
-    group.version += 1
 
 
 @dataclass(frozen=True)
@@ -380,6 +399,14 @@ class Run:
             {"weight": np.linspace(-1, 1, 300, dtype=np.float32).reshape(20, 15), "steps": np.arange(3)}
         )
         self.state: Any = None
+        self.updates: list[Any] = []
+        """Every update's request."""
+        self.outcomes: list[Any] = []
+        """Every round's outcome, as attested."""
+        self.alterations: dict[str, Any] = {}
+        """By function: what a modified chaincode makes of its writes."""
+        self.false_digest = ""
+        """What every member attests instead of the true digest."""
         self.samples = {msp: 100 + 10 * number for number, msp in enumerate((*MEMBERS, self.settings.late or "-"))}
 
     async def run(self) -> "Run":
@@ -430,6 +457,13 @@ class Run:
         return {"dataset": f"{msp}/heart", "version": 1, **grant}
 
     async def start(self) -> None:
+        """Submit the job, have it approved by all, open its first round."""
+        await self.submit_job()
+        for msp in MEMBERS:
+            await self.approve(msp)
+        await self.begin()
+
+    async def submit_job(self) -> None:
         ledger, budget = self.ledger, self.settings.budget
         mint = {"id": "m1", "owner": MEMBERS[0], "amount": str(budget + 77)}
         for msp in MEMBERS:
@@ -453,14 +487,18 @@ class Run:
             "budget": str(budget),
             "inputs": [{"tx": minted["token"]["tx"], "n": minted["token"]["n"]}],
         }
+        self.change = {"tx": "", "n": 1}
         self.job = await ledger.submit(MEMBERS[0], "scientist", "training:submit", request)
-        for msp in MEMBERS:
-            await self.approve(msp)
-        await ledger.submit(MEMBERS[1], "gateway", "training:start", {"job": JOB})
+        self.change["tx"] = self.job["escrow"]["tx"]
 
-    async def approve(self, msp: str) -> None:
+    async def begin(self) -> None:
+        await self.ledger.submit(MEMBERS[1], "gateway", "training:start", {"job": JOB})
+
+    async def approve(self, msp: str, alter: Any = None) -> None:
         request = {"job": JOB, "digest": self.job["digest"], "privacy": "clear"}
-        await self.ledger.submit(msp, "steward", "training:approve", request)
+        if alter is not None:
+            request["reason"] = "forged"
+        await self.ledger.submit(msp, "steward", "training:approve", request, alter=alter)
 
     async def join(self) -> None:
         """The late organisation comes into channel, consortium and job."""
@@ -494,6 +532,7 @@ class Run:
                 "metrics": {"loss": 700_000 - 1000 * number},
             }
             await ledger.submit(msp, "gateway", "training:update", request)
+            self.updates.append(request)
             updates.append(EncodedUpdate(msp, encoded.tensors, self.samples[msp]))
         if number == 1 and self.settings.late:
             await self.join()
@@ -507,10 +546,11 @@ class Run:
             self.state,
         )
         outcome = {
-            "digest": result.digest,
+            "digest": self.false_digest or result.digest,
             "model": ledger.put_tensors(result.model, self.folder),
             "state": ledger.put_tensors(result.state, self.folder),
         }
+        self.outcomes.append(outcome)
         attesters = []
         for msp in members:
             lies = number == 1 and msp == self.settings.liar
@@ -525,6 +565,34 @@ class Run:
             }
             await ledger.submit(msp, "gateway", "training:attest", request)
             attesters += [] if lies else [msp]
-        finalise = {"job": JOB, "round": number, "outcome": result.digest, "attestations": sorted(attesters)}
-        await ledger.submit(members[0], "gateway", "training:finalise", finalise)
+        finalise = {"job": JOB, "round": number, "outcome": outcome["digest"], "attestations": sorted(attesters)}
+        altered = self.alterations.get("training:finalise")
+        await ledger.submit(members[0], "gateway", "training:finalise", finalise, alter=altered)
         self.model, self.state = result.model, result.state
+
+
+def action_of(envelope: bytes) -> tuple[Any, ...]:
+    """The nested messages of a transaction: envelope, payload, transaction, action, result, chaincode action, rwset."""
+    outer = common_pb2.Envelope.FromString(envelope)
+    payload = common_pb2.Payload.FromString(outer.payload)
+    transaction = transaction_pb2.Transaction.FromString(payload.data)
+    action = transaction_pb2.ChaincodeActionPayload.FromString(transaction.actions[0].payload)
+    result = proposal_response_pb2.ProposalResponsePayload.FromString(action.action.proposal_response_payload)
+    done = proposal_pb2.ChaincodeAction.FromString(result.extension)
+    return outer, payload, transaction, action, result, done, rwset_pb2.TxReadWriteSet.FromString(done.results)
+
+
+def rewrite(envelope: bytes, change: Any) -> bytes:
+    """Change the writes of a transaction's first namespace, with nobody's key: `change(key, value)` gives the value."""
+    outer, payload, transaction, action, result, done, sets = action_of(envelope)
+    access = kv_rwset_pb2.KVRWSet.FromString(sets.ns_rwset[0].rwset)
+    for write in access.writes:
+        write.value = change(write.key, write.value)
+    sets.ns_rwset[0].rwset = access.SerializeToString()
+    done.results = sets.SerializeToString()
+    result.extension = done.SerializeToString()
+    action.action.proposal_response_payload = result.SerializeToString()
+    transaction.actions[0].payload = action.SerializeToString()
+    payload.data = transaction.SerializeToString()
+    outer.payload = payload.SerializeToString()
+    return outer.SerializeToString()
