@@ -72,7 +72,12 @@ class Loads:
         process = await asyncio.create_subprocess_exec(
             *command, str(file), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
         )
-        out, err = await process.communicate()
+        try:
+            out, err = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if process.returncode:
             raise LoadError(f"{command[-1]}: {err.decode(errors='replace')[-2000:]}")
         result: dict[str, Any] = json.loads(out)

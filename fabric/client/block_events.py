@@ -110,11 +110,10 @@ class _DeliverRequest(Generic[_Block]):
 
     async def stream(self) -> AsyncGenerator[tuple[_Block, Position], None]:
         """Blocks, each with the position behind it; ends behind the stop, raises GatewayError if it ends before."""
-        if not self._envelope.signature:
-            self._envelope.signature = self._calls.sign(self.message)
+        envelope = self._envelope if self._envelope.signature else self._signed_now()
         call = getattr(self._calls.deliver, self._method)(timeout=self._calls.deadlines.events)
         try:
-            await call.write(self._envelope)
+            await call.write(envelope)
             await call.done_writing()
             async for reply in call:
                 if reply.WhichOneof("Type") != self._field:
@@ -145,6 +144,12 @@ class _DeliverRequest(Generic[_Block]):
         if info.start.HasField("specified"):
             return self
         return self.at(Position(await height(self._calls, channel_name)))
+
+    def _signed_now(self) -> common_pb2.Envelope:
+        # Stamped anew: peers refuse a request that is older than their time window, as one kept for long would be.
+        channel_name, info = self._opened()
+        message = self._seeking(self._calls, channel_name, info.start, info.stop).message
+        return common_pb2.Envelope(payload=message, signature=self._calls.sign(message))
 
     def _opened(self) -> tuple[str, ab_pb2.SeekInfo]:
         payload = opened(common_pb2.Payload, self.message)

@@ -59,6 +59,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
         self.requests = defaultdict(list)
         self.under_way = 0
         self.most_under_way = 0
+        self.stamps = []  # of deliver requests, nanoseconds
         self.blocks = []  # lists of (transaction id, code, event or None)
         self.committed = asyncio.Condition()
         self.tamper = lambda payload: payload
@@ -255,6 +256,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
         payload = common_pb2.Payload.FromString(envelope.payload)
         info = ab_pb2.SeekInfo.FromString(payload.data)
         self.requests[method].append(info)
+        self.stamps.append(common_pb2.ChannelHeader.FromString(payload.header.channel_header).timestamp.ToNanoseconds())
         creator = common_pb2.SignatureHeader.FromString(payload.header.signature_header).creator
         await self._admit(method, creator, envelope.payload, envelope.signature, context)
         async for number, block in self._from(info.start, info.stop):

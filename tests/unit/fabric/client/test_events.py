@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import grpc
 import pytest
@@ -126,6 +127,19 @@ async def test_blocks_go_on_at_a_checkpoint(network, fake, kind, method, number)
     checkpointer.checkpoint_block(2)
     async with getattr(network, kind)(checkpoint=checkpointer) as events:
         assert number(await anext(events)) == 3
+
+
+async def test_a_block_request_is_stamped_when_it_is_sent(network, fake):
+    await announce(fake, range(2))
+    request = network.block_events_request(start_block=0)
+    made = time.time_ns()
+    async with request.events(reconnect=True) as events:
+        await take(events, 2)
+        broken = time.time_ns()
+        await fake.restart()
+        await fake.announce(2)
+        await anext(events)
+    assert made <= fake.stamps[0] <= broken <= fake.stamps[-1]
 
 
 async def test_the_height_is_the_number_of_blocks(network, fake):
