@@ -38,7 +38,7 @@ setup: $(STAMP) $(DATA) ## make .venv and build Fabric's programs into the cache
 	@$(VENV)/bin/python -m fedfabric.network.programs
 
 demo: setup ## a real network, three hospitals (a fourth joins), one training, its audit
-	@$(VENV)/bin/fedfabric demo training --runtime $(RUNTIME)
+	@$(VENV)/bin/fedfabric demo training --runtime $(RUNTIME) --folder build/demo
 
 test: setup ## every test, real networks included
 	@$(VENV)/bin/python -m pytest
