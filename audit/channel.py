@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import configtx_pb2, configuration_pb2
 from google.protobuf.message import DecodeError
 
+from ..fabric.configuration import ConfigurationError
+from ..fabric.configuration_authority import authorised_result
 from ..fabric.identity import Identity, InvalidIdentityError, WrongSignatureError, verify
 from ..fabric.membership import MembershipError
 from ..fabric.policy_evaluation import ChannelPolicies, UnknownPolicyError
@@ -17,7 +19,7 @@ from .report import Check, Findings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..fabric.blocks import Block, OrdererSignature
+    from ..fabric.blocks import Block, OrdererSignature, Transaction
 
 _BLOCK_VALIDATION: Final = "/Channel/Orderer/BlockValidation"
 
@@ -31,6 +33,7 @@ class ChannelAuditor:
         self._previous_hash = b""
         self._consenters: dict[int, Identity] = {}
         self._policies: ChannelPolicies | None = None
+        self._config: configtx_pb2.Config | None = None
         self._last_config = 0
         self.height = 0
         self.name = ""
@@ -90,6 +93,8 @@ class ChannelAuditor:
         elif transaction.channel_name != self.name:
             self._findings.broken(Check.CONFIGURATION, link, f"it configures channel {transaction.channel_name!r}")
         self._findings.made(Check.CONFIGURATION)
+        if block.number:
+            self._check_update(config, transaction, link)
         try:
             policies = ChannelPolicies(config)
             self._consenters = _consenters(config)
@@ -97,12 +102,26 @@ class ChannelAuditor:
             self._findings.broken(Check.CONFIGURATION, link, f"the configuration can't be used: {error}")
             return
         self._policies = policies
+        self._config = config
         self._last_config = block.number
         if block.number == 0:
             self.authorities = {
                 msp_id: tuple(hashlib.sha256(root.public_bytes(Encoding.DER)).hexdigest() for root in service.roots)
                 for msp_id, service in sorted(policies.members.items())
             }
+
+    def _check_update(self, config: configtx_pb2.Config, transaction: Transaction, link: str) -> None:
+        """Check that a configuration is the one before it with an update that its signers may make."""
+        if self._policies is None or self._config is None or transaction.last_update is None:
+            self._findings.broken(Check.CONFIGURATION, link, "it names no update that made it")
+            return
+        try:
+            expected = authorised_result(self.name, self._config, self._policies, transaction.last_update)
+        except ConfigurationError as error:
+            self._findings.broken(Check.CONFIGURATION, link, str(error))
+            return
+        if config != expected:
+            self._findings.broken(Check.CONFIGURATION, link, "it is not what its update makes of the one before")
 
     def _check_orderers(self, block: Block, link: str) -> None:
         if self._policies is None:

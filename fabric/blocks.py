@@ -201,6 +201,8 @@ class Transaction:
     """Of an endorser transaction."""
     config: configtx_pb2.Config | None = None
     """Of a configuration transaction."""
+    last_update: common_pb2.Envelope | None = None
+    """Of a configuration transaction: the update, with its signatures, that made the configuration."""
 
     @property
     def is_valid(self) -> bool:
@@ -388,11 +390,13 @@ def _readable_transaction(place: int, code: int, data: bytes, limits: Limits) ->
     header = _part(common_pb2.ChannelHeader, payload.header.channel_header, "channel header")
     signature_header = _part(common_pb2.SignatureHeader, payload.header.signature_header, "signature header")
     creator = _identity(signature_header.creator, "creator") if signature_header.creator else None
-    action = config = None
+    action = config = last_update = None
     if header.type == common_pb2.ENDORSER_TRANSACTION:
         action = _action(payload, limits)
     elif header.type == common_pb2.CONFIG:
-        config = _part(configtx_pb2.ConfigEnvelope, payload.data, "configuration").config
+        content = _part(configtx_pb2.ConfigEnvelope, payload.data, "configuration")
+        config = content.config
+        last_update = content.last_update if content.HasField("last_update") else None
     return Transaction(
         number=place,
         validation_code=code,
@@ -408,6 +412,7 @@ def _readable_transaction(place: int, code: int, data: bytes, limits: Limits) ->
         signature=envelope.signature,
         action=action,
         config=config,
+        last_update=last_update,
     )
 
 
