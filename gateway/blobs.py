@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, Self, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from .segments import SEGMENT_BYTES, BlobBrokenError, SegmentReader, SegmentWriter, WrongKeyError
+from .segments import SEGMENT_BYTES, BlobBrokenError, SegmentFile, SegmentReader, SegmentWriter, WrongKeyError
 
 __all__ = [
     "Addressed",
@@ -238,6 +238,10 @@ class BlobReader:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise StoreFullError(f"no room for the blob's plaintext beside {path.name}") from error
             raise
+
+    def file(self) -> SegmentFile:
+        """The plaintext as a file for one thread; use it before this reader is closed, and not beside `segment`."""
+        return SegmentFile(self._reader)
 
     async def close(self) -> None:
         """Close the stored file."""

@@ -31,6 +31,7 @@ from ..fabric.client import (
     GatewayError,
     MalformedError,
     SubmitError,
+    ValidationCode,
 )
 
 __all__ = [
@@ -78,8 +79,14 @@ OWN_CODES: Final[Mapping[str, grpc.StatusCode]] = MappingProxyType(
         "STORE_FAILED": _S.INTERNAL,
         "PEER_UNAVAILABLE": _S.UNAVAILABLE,
         "ENDORSEMENT_FAILED": _S.ABORTED,
+        "TRANSACTION_CONFLICT": _S.ABORTED,
         "TRANSACTION_INVALID": _S.ABORTED,
+        "ENDORSEMENTS_INSUFFICIENT": _S.ABORTED,
+        "TRAINING_OFF": _S.FAILED_PRECONDITION,
+        "PLAN_FAILED": _S.FAILED_PRECONDITION,
         "OUTCOME_UNKNOWN": _S.UNKNOWN,
+        "GATEWAY_UNAVAILABLE": _S.UNAVAILABLE,
+        "GATEWAY_TIMEOUT": _S.DEADLINE_EXCEEDED,
         "INTERNAL": _S.INTERNAL,
     }
 )
@@ -221,6 +228,13 @@ def from_refusal(refusal: Refusal, transaction_id: str = "") -> ApiError:
     )
 
 
+_INVALID: Final = {
+    ValidationCode.MVCC_READ_CONFLICT: "TRANSACTION_CONFLICT",
+    ValidationCode.PHANTOM_READ_CONFLICT: "TRANSACTION_CONFLICT",
+    ValidationCode.ENDORSEMENT_POLICY_FAILURE: "ENDORSEMENTS_INSUFFICIENT",
+}
+
+
 def from_client(error: ClientError) -> ApiError:
     """What the Fabric client said, as an answer of the API."""
     if isinstance(error, GatewayError):
@@ -228,7 +242,7 @@ def from_client(error: ClientError) -> ApiError:
     if isinstance(error, CommitError):
         return ApiError(
             f"the transaction was found invalid ({error.code.name}) and has changed nothing",
-            code="TRANSACTION_INVALID",
+            code=_INVALID.get(error.code, "TRANSACTION_INVALID"),
             transaction_id=error.transaction_id,
         )
     if isinstance(error, MalformedError | ForeignTransactionError):

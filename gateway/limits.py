@@ -43,6 +43,10 @@ class Deadlines:
     """For a connection to another gateway or to the peer."""
     training: float = 3600.0
     """The longest that a trainer may run when the round's own deadline is later."""
+    initialise: float = 120.0
+    """For a plan's own model to be made."""
+    stagger: float = 0.75
+    """Between the gateways that may do the same on the ledger: how long each leaves it to those before it."""
     zygote_start: float = 120.0
     """For the zygote to import torch and say that it is ready."""
     stop: float = 10.0

@@ -13,11 +13,12 @@ Merkle root can check one segment at a time and go on after a break.
 
 import hashlib
 import hmac
+import io
 import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,6 +30,7 @@ from ..aggregation.digests import merkle_leaf, merkle_root_of_digests
 __all__ = [
     "SEGMENT_BYTES",
     "BlobBrokenError",
+    "SegmentFile",
     "SegmentReader",
     "SegmentWriter",
     "WrongKeyError",
@@ -250,3 +252,58 @@ class SegmentReader:
 def segment_count(size: int) -> int:
     """Segments of a plaintext of so many bytes; an empty one has one, empty."""
     return max(1, -(-size // SEGMENT_BYTES))
+
+
+class SegmentFile(io.RawIOBase):
+    """A blob's plaintext as a file to read and seek in, decrypted segment by segment; nothing of it is on a disk.
+
+    The last two segments are kept, so that reading on across their border decrypts each once.
+    """
+
+    def __init__(self, reader: SegmentReader) -> None:
+        super().__init__()
+        self._reader = reader
+        self._position = 0
+        self._kept: dict[int, bytes] = {}
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be sought in."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, in bytes from the start, from here or from the end."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._reader.size}[whence]
+        if base + offset < 0:
+            raise ValueError("a file has no place before its start")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """The present place."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to a segment's end.
+
+        Raises:
+            BlobBrokenError: the segment is not what was written.
+        """
+        view = memoryview(buffer).cast("B")
+        if self._position >= self._reader.size or not len(view):
+            return 0
+        index, start = divmod(self._position, SEGMENT_BYTES)
+        piece = self._segment(index)[start : start + len(view)]
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def _segment(self, index: int) -> bytes:
+        if index not in self._kept:
+            while len(self._kept) > 1:
+                del self._kept[next(iter(self._kept))]
+            self._kept[index] = self._reader.segment(index)
+        return self._kept[index]

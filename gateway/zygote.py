@@ -1,8 +1,9 @@
-"""The trainers' process: started with an empty environment, spoken to on a socket pair, watched, and ended.
+"""The trainers' process: started with an empty environment, spoken to on a socket pair, and ended with the gateway.
 
-The gateway never imports torch. One process per gateway, the zygote (`python -m fedfabric.trainers.zygote`), has
-imported it and forks a confined child for each task; requests and answers are JSON lines on its file descriptor 3.
-What a task may see lies in one folder in memory, which is removed with the task.
+The gateway never imports torch. One process per gateway, the zygote (`python -I -m fedfabric.trainers.zygote`), has
+imported it and forks a confined child for each task, whose memory, time and bytes it watches; requests and answers are
+JSON lines on its file descriptor 3. What tasks may see lies in one folder in memory, a task's part of it is removed
+with the task.
 """
 
 import asyncio
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-import psutil
 import structlog
 
 from .configuration import TrainerSettings
@@ -29,7 +29,6 @@ __all__ = ["Scratch", "TrainerError", "TrainerGoneError", "TrainerResult", "Zygo
 
 ZYGOTE_MODULE: Final = "fedfabric.trainers.zygote"
 _MAXIMUM_LINE: Final = 1 << 20
-_WATCH_SECONDS: Final = 0.25
 _GRACE_SECONDS: Final = 10.0
 _NICE: Final = 10  # so that the consensus's heartbeats hold beside training
 
@@ -59,27 +58,35 @@ class TrainerResult:
 
 
 class Scratch:
-    """Folders in memory for tasks: private to this user, and swept when a gateway of the same state starts."""
+    """One gateway's folder in memory, with a folder in it for each task; private to this user.
+
+    Args:
+        parent: a folder on a tmpfs.
+        owner: text that differs between the gateways of a machine and stays the same for one of them.
+
+    Raises:
+        TrainerError: there is no folder in memory to be had.
+    """
 
     def __init__(self, parent: Path, owner: str) -> None:
-        self._parent = parent
-        self._prefix = f"fedfabric-{owner}-"
-
-    def sweep(self) -> int:
-        """Remove what a gateway that was killed left here; how many folders."""
-        stale = [path for path in self._parent.glob(f"{self._prefix}*") if path.is_dir() and not path.is_symlink()]
-        for path in stale:
-            _remove(path)
-        return len(stale)
+        self.workspace = parent / f"fedfabric-{owner}"
+        # What a gateway of the same state left here when it was killed.
+        _remove(self.workspace)
+        try:
+            self.workspace.mkdir(mode=0o700)
+        except OSError as error:
+            raise TrainerError(
+                "NO_SCRATCH", f"{parent} can't hold trainers' data ({error.strerror}); name a folder on a tmpfs"
+            ) from error
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:
         """A new folder with `data` and `out` in it, gone afterwards.
 
         Raises:
-            TrainerError: there is no folder in memory to be had.
+            TrainerError: it can't be made.
         """
-        path = self._parent / f"{self._prefix}{secrets.token_hex(8)}"
+        path = self.workspace / secrets.token_hex(8)
         try:
             for made in (path, path / "data", path / "out"):
                 made.mkdir(mode=0o700)
@@ -90,6 +97,10 @@ class Scratch:
             yield path
         finally:
             await asyncio.to_thread(_remove, path)
+
+    def close(self) -> None:
+        """Remove the whole folder."""
+        _remove(self.workspace)
 
 
 def _remove(path: Path) -> None:
@@ -107,6 +118,7 @@ class _Process:
         self.pid = pid
         self.waiting: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self.ended: asyncio.Future[int] = loop.create_future()
+        self.ready: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         self._reader = reader
         self._writer = writer
         self._pidfd = os.pidfd_open(pid)
@@ -122,19 +134,24 @@ class _Process:
     async def _read(self) -> None:
         try:
             while line := await self._reader.readline():
-                answer = json.loads(line)
-                future = self.waiting.pop(answer["id"], None)
-                if future is not None and not future.done():
-                    future.set_result(answer)
+                self._take(json.loads(line))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("zygote.broke_protocol", pid=self.pid, error=type(error).__name__)
             self.kill()
         finally:
-            gone = TrainerGoneError("TRAINER_GONE", "the trainers' process ended")
-            for future in self.waiting.values():
+            for future in (self.ready, *self.waiting.values()):
                 if not future.done():
-                    future.set_exception(gone)
+                    future.set_exception(TrainerGoneError("TRAINER_GONE", "the trainers' process ended"))
+                    future.exception()  # seen: nobody may be waiting any more
             self.waiting.clear()
+
+    def _take(self, answer: Mapping[str, Any]) -> None:
+        if answer.get("ready") is True and not self.ready.done():
+            self.ready.set_result(answer)
+            return
+        future = self.waiting.pop(answer["id"], None)
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     @property
     def alive(self) -> bool:
@@ -147,17 +164,10 @@ class _Process:
     def kill(self) -> None:
         if not self.ended.done():
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def children(self) -> list[psutil.Process]:
-        try:
-            return list(psutil.Process(self.pid).children(recursive=True))
-        except psutil.NoSuchProcess:
-            return []
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def close(self) -> None:
-        """End it: it leaves when its socket closes, and is killed if it doesn't."""
-        children = self.children()
+        """End it: it leaves with its children when its socket closes, and is killed if it doesn't."""
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()
@@ -166,9 +176,6 @@ class _Process:
         except TimeoutError:
             self.kill()
             await self.ended
-        for child in children:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
         self._pump.cancel()
         with suppress(asyncio.CancelledError):
             await self._pump
@@ -177,9 +184,12 @@ class _Process:
 class Zygote:
     """Runs trainer tasks, `settings.concurrent` at a time; the process behind it starts anew when it has ended."""
 
-    def __init__(self, settings: TrainerSettings, deadlines: Deadlines, *, module: str = ZYGOTE_MODULE) -> None:
+    def __init__(
+        self, settings: TrainerSettings, deadlines: Deadlines, workspace: Path, *, module: str = ZYGOTE_MODULE
+    ) -> None:
         self._settings = settings
         self._deadlines = deadlines
+        self._workspace = workspace
         self._module = module
         self._process: _Process | None = None
         self._starting = asyncio.Lock()
@@ -196,18 +206,34 @@ class Zygote:
         return self._settings.threads or max(1, (os.cpu_count() or 1) // self._settings.concurrent)
 
     async def start(self) -> None:
-        """Have a zygote: import torch once before the first task needs it."""
+        """Have a zygote that has imported torch.
+
+        Raises:
+            TrainerGoneError: it ended before it was ready.
+            TrainerError: it was not ready in time.
+        """
+        await self._ready()
+
+    async def _ready(self) -> _Process:
         async with self._starting:
-            if self._process is not None and self._process.alive:
-                return
-            if self._process is not None:
-                await self._process.close()
-            ours, theirs = socket.socketpair()
-            with theirs:
-                pid = _spawn(self._module, theirs.fileno())
-            reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
-            self._process = _Process(pid, reader, writer)
-            log.info("zygote.started", pid=pid)
+            if self._process is None or not self._process.alive:
+                if self._process is not None:
+                    await self._process.close()
+                ours, theirs = socket.socketpair()
+                with theirs:
+                    pid = _spawn(self._module, theirs.fileno(), self._workspace)
+                reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
+                self._process = _Process(pid, reader, writer)
+            process = self._process
+        fresh = not process.ready.done()
+        try:
+            hello = await asyncio.wait_for(asyncio.shield(process.ready), self._deadlines.zygote_start)
+        except TimeoutError:
+            process.kill()
+            raise TrainerError("TRAINER_TIMEOUT", "the trainers' process did not start in time") from None
+        if fresh:
+            log.info("zygote.ready", pid=process.pid, layers=hello.get("layers"), torch=hello.get("torch"))
+        return process
 
     async def run(self, task: str, *, seconds: float, **fields: Any) -> TrainerResult:
         """Run one task.
@@ -222,17 +248,14 @@ class Zygote:
             TrainerGoneError: the process ended under it.
         """
         async with self._slots:
-            await self.start()
-            process = self._process
-            if process is None:  # pragma: no cover - start() has set it
-                raise TrainerGoneError("TRAINER_GONE", "the trainers' process did not start")
+            process = await self._ready()
             request = {
                 "id": secrets.token_hex(8),
                 "task": task,
                 **{name: str(value) if isinstance(value, Path) else value for name, value in fields.items()},
                 "limits": {
                     "memory_bytes": self._settings.memory_bytes,
-                    "seconds": max(1, int(seconds)),
+                    "seconds": max(1.0, seconds),
                     "file_bytes": self._settings.file_bytes,
                     "threads": self.threads,
                 },
@@ -244,46 +267,28 @@ class Zygote:
         answered: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         process.waiting[request["id"]] = answered
         began = loop.time()
-        watch = asyncio.create_task(self._watch(process), name="trainer memory")
         try:
             await process.send(request)
-            # The child keeps the limit itself; the grace covers a zygote that has not finished importing torch.
-            answer = await asyncio.wait_for(answered, seconds + self._deadlines.zygote_start)
+            # The zygote keeps the limit itself; one that doesn't answer well after it is ended.
+            answer = await asyncio.wait_for(answered, max(1.0, seconds) + _GRACE_SECONDS)
         except TimeoutError:
             process.kill()
-            raise TrainerError("TRAINER_TIMEOUT", f"the trainer took longer than {seconds:.0f} s") from None
+            raise TrainerError("TIME_LIMIT", f"the trainer took longer than {seconds:.0f} s") from None
         except OSError as error:
             raise TrainerGoneError("TRAINER_GONE", "the trainers' process ended") from error
         except asyncio.CancelledError:
             # Who cancels wants no result, so nothing may go on computing one.
-            process.kill()
+            with suppress(OSError):
+                await process.send({"id": secrets.token_hex(8), "cancel": request["id"]})
             raise
         finally:
             process.waiting.pop(request["id"], None)
-            watch.cancel()
-            exceeded = await _result_of(watch)
         if answer.get("ok") is True and isinstance(answer.get("result"), dict):
             return TrainerResult(answer["result"], loop.time() - began)
-        if exceeded:
-            raise TrainerError("TRAINER_MEMORY", f"the trainer used more than {self._settings.memory_bytes} bytes")
         fault = answer.get("error")
-        if isinstance(fault, dict):
-            raise TrainerError(str(fault.get("code", "TRAINER_FAILED"))[:64], str(fault.get("text", ""))[:2000])
-        raise TrainerError("TRAINER_FAILED", "the trainer gave no reason")
-
-    async def _watch(self, process: _Process) -> bool:
-        """End children above their memory: rlimits count addresses, not what is resident. True when one was."""
-        exceeded = False
-        try:
-            while True:
-                for child in process.children():
-                    with suppress(psutil.NoSuchProcess):
-                        if child.memory_info().rss > self._settings.memory_bytes:
-                            child.kill()
-                            exceeded = True
-                await asyncio.sleep(_WATCH_SECONDS)
-        except asyncio.CancelledError:
-            return exceeded
+        if not isinstance(fault, dict):
+            raise TrainerError("TRAINER_FAILED", "the trainer gave no reason")
+        raise TrainerError(str(fault.get("code", "TRAINER_FAILED"))[:64], str(fault.get("text", ""))[:2000])
 
     async def close(self) -> None:
         """End the process and every child of it."""
@@ -299,21 +304,14 @@ class Zygote:
         await self.close()
 
 
-async def _result_of(watch: "asyncio.Task[bool]") -> bool:
-    try:
-        return await watch
-    except asyncio.CancelledError:
-        return False
-
-
-def _spawn(module: str, descriptor: int) -> int:
-    # posix_spawn: nothing of this process's is inherited but the three standard streams and descriptor 3, and the
-    # environment is empty from the first instruction on.
+def _spawn(module: str, descriptor: int, workspace: Path) -> int:
+    # posix_spawn: nothing of this process's is inherited but the standard streams and descriptor 3, and the
+    # environment is empty from the first instruction on. A group of its own, so that Ctrl-C is the gateway's to handle.
     source = os.dup(descriptor) if descriptor == 3 else descriptor
     try:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-m", module],
+            [sys.executable, "-I", "-m", module, "--workspace", str(workspace)],
             {},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -74,7 +74,7 @@ class AccessServicer(object):
     """
 
     def Request(self, request, context):
-        """Ask for access to a data set. The gateway picks the rows that pay its price. By a scientist.
+        """Ask for access to a data set. The gateway picks the rows that pay its price. By a scientist or steward.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,25 +23,28 @@ _sym_db = _symbol_database.Default()
 
 
 from fedfabric.gateway.v1 import datasets_pb2 as fedfabric_dot_gateway_dot_v1_dot_datasets__pb2
+from fedfabric.gateway.v1 import records_pb2 as fedfabric_dot_gateway_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n fedfabric/gateway/v1/blobs.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\x1a#fedfabric/gateway/v1/datasets.proto\"6\n\x0c\x46\x65tchRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x15\n\rfirst_segment\x18\x02 \x01(\x03\"F\n\x11\x46\x65tchModelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x03\x12\x15\n\rfirst_segment\x18\x03 \x01(\x03\"`\n\rFetchResponse\x12\x34\n\x07heading\x18\x01 \x01(\x0b\x32!.fedfabric.gateway.v1.BlobHeadingH\x00\x12\x11\n\x07segment\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"<\n\x0b\x42lobHeading\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06leaves\x18\x03 \x01(\x0c\x32\xb4\x01\n\x05\x42lobs\x12W\n\x06Upload\x12#.fedfabric.gateway.v1.UploadRequest\x1a$.fedfabric.gateway.v1.UploadResponse(\x01\x30\x01\x12R\n\x05\x46\x65tch\x12\".fedfabric.gateway.v1.FetchRequest\x1a#.fedfabric.gateway.v1.FetchResponse0\x01\x32\x61\n\x06Models\x12W\n\x05\x46\x65tch\x12\'.fedfabric.gateway.v1.FetchModelRequest\x1a#.fedfabric.gateway.v1.FetchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n fedfabric/gateway/v1/blobs.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\x1a#fedfabric/gateway/v1/datasets.proto\x1a\"fedfabric/gateway/v1/records.proto\"4\n\x16InitialiseModelRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x03\"6\n\x0c\x46\x65tchRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x15\n\rfirst_segment\x18\x02 \x01(\x03\"F\n\x11\x46\x65tchModelRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x03\x12\x15\n\rfirst_segment\x18\x03 \x01(\x03\"`\n\rFetchResponse\x12\x34\n\x07heading\x18\x01 \x01(\x0b\x32!.fedfabric.gateway.v1.BlobHeadingH\x00\x12\x11\n\x07segment\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"<\n\x0b\x42lobHeading\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06leaves\x18\x03 \x01(\x0c\x32\xb4\x01\n\x05\x42lobs\x12W\n\x06Upload\x12#.fedfabric.gateway.v1.UploadRequest\x1a$.fedfabric.gateway.v1.UploadResponse(\x01\x30\x01\x12R\n\x05\x46\x65tch\x12\".fedfabric.gateway.v1.FetchRequest\x1a#.fedfabric.gateway.v1.FetchResponse0\x01\x32\xb9\x01\n\x06Models\x12W\n\x05\x46\x65tch\x12\'.fedfabric.gateway.v1.FetchModelRequest\x1a#.fedfabric.gateway.v1.FetchResponse0\x01\x12V\n\nInitialise\x12,.fedfabric.gateway.v1.InitialiseModelRequest\x1a\x1a.fedfabric.gateway.v1.Blobb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fedfabric.gateway.v1.blobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FETCHREQUEST']._serialized_start=95
-  _globals['_FETCHREQUEST']._serialized_end=149
-  _globals['_FETCHMODELREQUEST']._serialized_start=151
-  _globals['_FETCHMODELREQUEST']._serialized_end=221
-  _globals['_FETCHRESPONSE']._serialized_start=223
-  _globals['_FETCHRESPONSE']._serialized_end=319
-  _globals['_BLOBHEADING']._serialized_start=321
-  _globals['_BLOBHEADING']._serialized_end=381
-  _globals['_BLOBS']._serialized_start=384
-  _globals['_BLOBS']._serialized_end=564
-  _globals['_MODELS']._serialized_start=566
-  _globals['_MODELS']._serialized_end=663
+  _globals['_INITIALISEMODELREQUEST']._serialized_start=131
+  _globals['_INITIALISEMODELREQUEST']._serialized_end=183
+  _globals['_FETCHREQUEST']._serialized_start=185
+  _globals['_FETCHREQUEST']._serialized_end=239
+  _globals['_FETCHMODELREQUEST']._serialized_start=241
+  _globals['_FETCHMODELREQUEST']._serialized_end=311
+  _globals['_FETCHRESPONSE']._serialized_start=313
+  _globals['_FETCHRESPONSE']._serialized_end=409
+  _globals['_BLOBHEADING']._serialized_start=411
+  _globals['_BLOBHEADING']._serialized_end=471
+  _globals['_BLOBS']._serialized_start=474
+  _globals['_BLOBS']._serialized_end=654
+  _globals['_MODELS']._serialized_start=657
+  _globals['_MODELS']._serialized_end=842
 # @@protoc_insertion_point(module_scope)

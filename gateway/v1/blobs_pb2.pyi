@@ -1,9 +1,18 @@
 from fedfabric.gateway.v1 import datasets_pb2 as _datasets_pb2
+from fedfabric.gateway.v1 import records_pb2 as _records_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class InitialiseModelRequest(_message.Message):
+    __slots__ = ("plan", "seed")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    plan: str
+    seed: int
+    def __init__(self, plan: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
     __slots__ = ("address", "first_segment")

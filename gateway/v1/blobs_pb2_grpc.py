@@ -5,6 +5,7 @@ import warnings
 
 from fedfabric.gateway.v1 import blobs_pb2 as fedfabric_dot_gateway_dot_v1_dot_blobs__pb2
 from fedfabric.gateway.v1 import datasets_pb2 as fedfabric_dot_gateway_dot_v1_dot_datasets__pb2
+from fedfabric.gateway.v1 import records_pb2 as fedfabric_dot_gateway_dot_v1_dot_records__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -164,6 +165,11 @@ class ModelsStub(object):
                 request_serializer=fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.FetchModelRequest.SerializeToString,
                 response_deserializer=fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.FetchResponse.FromString,
                 _registered_method=True)
+        self.Initialise = channel.unary_unary(
+                '/fedfabric.gateway.v1.Models/Initialise',
+                request_serializer=fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.InitialiseModelRequest.SerializeToString,
+                response_deserializer=fedfabric_dot_gateway_dot_v1_dot_records__pb2.Blob.FromString,
+                _registered_method=True)
 
 
 class ModelsServicer(object):
@@ -177,6 +183,13 @@ class ModelsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Initialise(self, request, context):
+        """Have a plan's own model made in a confined trainer and stored: the initial model of a job. By a scientist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -184,6 +197,11 @@ def add_ModelsServicer_to_server(servicer, server):
                     servicer.Fetch,
                     request_deserializer=fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.FetchModelRequest.FromString,
                     response_serializer=fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.FetchResponse.SerializeToString,
+            ),
+            'Initialise': grpc.unary_unary_rpc_method_handler(
+                    servicer.Initialise,
+                    request_deserializer=fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.InitialiseModelRequest.FromString,
+                    response_serializer=fedfabric_dot_gateway_dot_v1_dot_records__pb2.Blob.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -214,6 +232,33 @@ class Models(object):
             '/fedfabric.gateway.v1.Models/Fetch',
             fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.FetchModelRequest.SerializeToString,
             fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.FetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Initialise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedfabric.gateway.v1.Models/Initialise',
+            fedfabric_dot_gateway_dot_v1_dot_blobs__pb2.InitialiseModelRequest.SerializeToString,
+            fedfabric_dot_gateway_dot_v1_dot_records__pb2.Blob.FromString,
             options,
             channel_credentials,
             insecure,

@@ -85,19 +85,9 @@ class ListJobsResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[_records_pb2.Job, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
 
 class JobReview(_message.Message):
-    __slots__ = ("report", "digest", "files")
+    __slots__ = ("report", "digest")
     REPORT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
-    FILES_FIELD_NUMBER: _ClassVar[int]
     report: JobReport
     digest: str
-    files: _containers.RepeatedCompositeFieldContainer[PlanFile]
-    def __init__(self, report: _Optional[_Union[JobReport, _Mapping]] = ..., digest: _Optional[str] = ..., files: _Optional[_Iterable[_Union[PlanFile, _Mapping]]] = ...) -> None: ...
-
-class PlanFile(_message.Message):
-    __slots__ = ("name", "content")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    content: bytes
-    def __init__(self, name: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, report: _Optional[_Union[JobReport, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...

@@ -137,7 +137,8 @@ class JobsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Review(self, request, context):
-        """What an owner decides about: the job, and its plan's files, fetched and checked against the digest.
+        """What an owner decides about: the job, with its plan fetched to this gateway and checked against its digest, so
+        that Blobs.Fetch serves it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

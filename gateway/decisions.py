@@ -1,0 +1,262 @@
+"""What one gateway has to do for a job now: a pure function of the ledger's rows, what is stored here, and the time.
+
+Nothing is remembered between two calls, so a gateway that was killed decides as one that was not. What every gateway
+may do (start, close, finalise, abort) is done at once by the one whose turn it is, and by the others only if it has not
+happened a while later; that two do it all the same is harmless, the ledger takes one.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..chaincode.records import (
+    Attestation,
+    Decision,
+    Job,
+    JobState,
+    Outcome,
+    Round,
+    RoundState,
+    Update,
+    Verdict,
+)
+
+__all__ = [
+    "AbortJob",
+    "AbortRound",
+    "Action",
+    "Aggregate",
+    "Attest",
+    "CloseRound",
+    "CommitUpdate",
+    "Evaluate",
+    "FinaliseRound",
+    "JobSituation",
+    "Own",
+    "StartJob",
+    "Todo",
+    "Train",
+    "decide",
+]
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to be done for a job. Equal actions are the same deed: it is done once at a time."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class StartJob(Action):
+    """Open the first round: every owner has approved."""
+
+
+@dataclass(frozen=True)
+class AbortJob(Action):
+    """End a job that was not approved in time."""
+
+
+@dataclass(frozen=True)
+class _RoundAction(Action):
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Train(_RoundAction):
+    """Train on the own data and store the encoded update."""
+
+
+@dataclass(frozen=True)
+class CommitUpdate(_RoundAction):
+    """Commit the stored update's digest."""
+
+
+@dataclass(frozen=True)
+class CloseRound(_RoundAction):
+    """Fix the updates that count."""
+
+
+@dataclass(frozen=True)
+class Aggregate(_RoundAction):
+    """Sum the counted updates and store what came out."""
+
+
+@dataclass(frozen=True)
+class Evaluate(_RoundAction):
+    """Evaluate the stored outcome's model on the own hold-out and store the verdict."""
+
+
+@dataclass(frozen=True)
+class Attest(_RoundAction):
+    """Commit the stored outcome and verdict."""
+
+
+@dataclass(frozen=True)
+class FinaliseRound(_RoundAction):
+    """Make an outcome the global model."""
+
+    outcome: str
+    attestations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AbortRound(_RoundAction):
+    """End a round that can't reach its quorum."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What this gateway has stored for the job's present round, and what it has given up."""
+
+    update: bool = False
+    outcome: bool = False
+    verdict: bool = False
+    failed: frozenset[str] = frozenset()
+    """Steps that are not tried again: "train", "aggregate"."""
+    trains: bool = True
+
+
+@dataclass(frozen=True)
+class JobSituation:
+    """A job as the ledger has it."""
+
+    job: Job
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    round: Round | None = None
+    """The round opened last."""
+    updates: Mapping[str, Update] = field(default_factory=dict)
+    attestations: Mapping[str, Attestation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What to do.
+
+    Attributes:
+        actions: each with the milliseconds that it is to be held back, should somebody else do it meanwhile.
+        wake_ms: the time (ms since 1970) at which to decide again though nothing has happened; None: no need.
+    """
+
+    actions: Mapping[Action, int] = field(default_factory=dict)
+    wake_ms: int | None = None
+
+
+def decide(situation: JobSituation, own: Own, me: str, now_ms: int, *, stagger_ms: int) -> Todo:
+    """What the gateway of the organisation `me` has to do for a job at a time (ms since 1970)."""
+    job = situation.job
+    here = _Here(me, own, now_ms, stagger_ms)
+    if job.state is JobState.SUBMITTED:
+        return _before_start(situation, here)
+    if job.state is not JobState.RUNNING or situation.round is None:
+        return Todo()
+    if situation.round.state is RoundState.OPEN:
+        return _while_open(situation, situation.round, here)
+    if situation.round.state is RoundState.CLOSED:
+        return _while_closed(situation, situation.round, here)
+    return Todo()
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Who decides, with what in store, when."""
+
+    me: str
+    own: Own
+    now_ms: int
+    stagger_ms: int
+
+    def wait(self, members: Sequence[str], about: str) -> int:
+        """How long to leave to others what every gateway may do, in milliseconds."""
+        return _turn(self.me, members, about) * self.stagger_ms
+
+
+def _before_start(situation: JobSituation, here: _Here) -> Todo:
+    job = situation.job
+    owners = [owner.msp for owner in job.terms.owners]
+    wait = here.wait(owners, f"{job.id} start")
+    if all(_approved(situation.decisions.get(owner), job) for owner in owners):
+        return Todo({StartJob(job.id): wait})
+    over_ms = job.approve_until_ms + 2 * job.window_ms
+    if here.now_ms >= over_ms:
+        return Todo({AbortJob(job.id): wait})
+    return Todo(wake_ms=over_ms)
+
+
+def _while_open(situation: JobSituation, current: Round, here: _Here) -> Todo:
+    me, own = here.me, here.own
+    place = (current.job, current.number, current.attempt)
+    actions: dict[Action, int] = {}
+    member = current.member(me) is not None
+    if member and me not in situation.updates and here.now_ms < current.update_until_ms:
+        if own.update:
+            actions[CommitUpdate(*place)] = 0
+        elif own.trains and "train" not in own.failed:
+            actions[Train(*place)] = 0
+    over_ms = current.update_until_ms + 2 * current.window_ms
+    turn = here.wait([one.msp for one in current.cohort], f"{current.job} {current.number} close")
+    received = len(situation.updates)
+    if received == len(current.cohort):
+        actions[CloseRound(*place)] = turn
+    elif here.now_ms >= over_ms:
+        late: Action = CloseRound(*place) if received >= current.quorum else AbortRound(*place)
+        actions[late] = turn
+    else:
+        return Todo(actions, over_ms)
+    return Todo(actions)
+
+
+def _while_closed(situation: JobSituation, current: Round, here: _Here) -> Todo:
+    me, own = here.me, here.own
+    place = (current.job, current.number, current.attempt)
+    actions: dict[Action, int] = {}
+    rows = situation.attestations
+    if current.member(me) is not None and me not in rows and here.now_ms < current.attest_until_ms:
+        if own.verdict:
+            actions[Attest(*place)] = 0
+        elif own.outcome:
+            actions[Evaluate(*place)] = 0
+        elif "aggregate" not in own.failed:
+            actions[Aggregate(*place)] = 0
+    over_ms = current.attest_until_ms + 2 * current.window_ms
+    over = here.now_ms >= over_ms
+    turn = here.wait([one.msp for one in current.cohort], f"{current.job} {current.number} end")
+    camps = list(_camps(list(rows.values())))
+    agreed = next((camp for camp in camps if camp.accepting >= current.quorum), None)
+    silent = len(current.cohort) - len(rows)
+    if agreed is not None and (over or all(msp in rows for msp in current.counted)):
+        actions[FinaliseRound(*place, agreed.outcome.digest, agreed.members)] = turn
+    elif max((camp.accepting for camp in camps), default=0) + silent < current.quorum or (over and agreed is None):
+        actions[AbortRound(*place)] = turn
+    else:
+        return Todo(actions, over_ms)
+    return Todo(actions)
+
+
+@dataclass(frozen=True)
+class _Camp:
+    outcome: Outcome
+    members: tuple[str, ...]
+    accepting: int
+
+
+def _camps(rows: Sequence[Attestation]) -> Iterator[_Camp]:
+    ordered = sorted(rows, key=lambda row: row.msp)
+    for outcome in dict.fromkeys(row.outcome for row in ordered):
+        camp = [row for row in ordered if row.outcome == outcome]
+        yield _Camp(outcome, tuple(row.msp for row in camp), sum(row.accept for row in camp))
+
+
+def _approved(decision: Decision | None, job: Job) -> bool:
+    return decision is not None and decision.verdict is Verdict.APPROVED and decision.digest == job.digest
+
+
+def _turn(me: str, members: Sequence[str], about: str) -> int:
+    """Whose turn it is: 0 acts at once, others later, who is no member last. Drawn, so that the load is shared."""
+
+    def draw(msp: str) -> bytes:
+        return hashlib.sha256(f"{about} {msp}".encode()).digest()
+
+    order = sorted(members, key=draw)
+    return order.index(me) if me in members else len(order)

@@ -1,0 +1,187 @@
+"""The services Blobs and Models: plans, models and updates, in and out."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ...aggregation import AggregationError, TensorFile, manifest_of, tagged_hash
+from ...chaincode import records
+from ...chaincode.records import Blob, Job, Role, RoundState, refusals
+from ..admission import caller
+from ..blobs import BlobReader, StoredBlob, check_address
+from ..errors import ApiError, DeniedError, InvalidError, NotFoundError
+from ..parts import Parts
+from ..v1 import blobs_pb2, blobs_pb2_grpc, datasets_pb2, records_pb2
+from ..wire import to_message
+from ..zygote import TrainerError
+from .uploads import Received, receive
+
+NAMES = ("fedfabric.gateway.v1.Blobs", "fedfabric.gateway.v1.Models")
+
+
+async def stream(reader: BlobReader, address: str, first: int) -> AsyncIterator[blobs_pb2.FetchResponse]:
+    """A blob's heading, then its segments from one on."""
+    if not 0 <= first <= len(reader.leaves):
+        raise InvalidError(f"the blob has {len(reader.leaves)} segments", field="first_segment")
+    heading = blobs_pb2.BlobHeading(address=address, size=reader.size, leaves=b"".join(reader.leaves))
+    yield blobs_pb2.FetchResponse(heading=heading)
+    async for segment in reader.segments(first):
+        yield blobs_pb2.FetchResponse(segment=segment)
+
+
+class Blobs(blobs_pb2_grpc.BlobsServicer):
+    """Upload and fetch."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def Upload(  # noqa: N802
+        self, requests: AsyncIterator[datasets_pb2.UploadRequest], _: Any
+    ) -> AsyncIterator[datasets_pb2.UploadResponse]:
+        """Store a plan's bundle or a model, and say what it is."""
+        kinds = frozenset({"plan", "model"})
+        maximum = self._parts.limits.blob_bytes
+        async for answer in receive(self._parts, requests, kinds=kinds, own_key=False, maximum=maximum):
+            yield await self._stored(answer) if isinstance(answer, Received) else answer
+
+    async def _stored(self, received: Received) -> datasets_pb2.UploadResponse:
+        try:
+            digest = await digest_of(self._parts, received.blob, received.kind)
+        except ApiError:
+            # What is neither plan nor model is not kept, unless a job has it already.
+            if not self._parts.model.jobs_with_blob(received.blob.address):
+                await self._parts.store.delete(received.blob.address)
+            raise
+        blob = Blob(address=received.blob.address, digest=digest, size=received.blob.size)
+        return datasets_pb2.UploadResponse(stored=to_message(blob, records_pb2.Blob))
+
+    async def Fetch(  # noqa: N802
+        self, request: blobs_pb2.FetchRequest, _: Any
+    ) -> AsyncIterator[blobs_pb2.FetchResponse]:
+        """Read a blob of a job in which the caller's organisation takes part."""
+        try:
+            address = check_address(request.address)
+        except ValueError as error:
+            raise InvalidError(str(error), field="address") from error
+        self._require_part(address)
+        async with await self._parts.store.open(address, self._parts.secrets.storage_key) as reader:
+            async for answer in stream(reader, address, request.first_segment):
+                yield answer
+
+    def _require_part(self, address: str) -> None:
+        """Own people read what their organisation's jobs have, others' gateways what their own jobs have."""
+        who = caller()
+        jobs = [self._parts.model.job(job) for job in self._parts.model.jobs_with_blob(address)]
+        if any(job is not None and takes_part(job, who.msp_id) for job in jobs):
+            return
+        if not jobs and who.msp_id == self._parts.me and who.role is Role.SCIENTIST:
+            return  # what a scientist has uploaded and not submitted yet
+        # The same answer whether the blob is here or not: who has no part learns nothing.
+        raise DeniedError(f"{who.msp_id} takes part in no job with this blob", code="NOT_A_PARTICIPANT")
+
+
+class Models(blobs_pb2_grpc.ModelsServicer):
+    """Fetch a job's model, make an initial one."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def Fetch(  # noqa: N802
+        self, request: blobs_pb2.FetchModelRequest, _: Any
+    ) -> AsyncIterator[blobs_pb2.FetchResponse]:
+        """Read a job's global model, after fetching it here."""
+        job = self._parts.model.job(request.job)
+        if job is None:
+            raise refusals.UnknownJob("job", f"no job {records.printable(request.job)} is on the ledger")
+        if not takes_part(job, self._parts.me):
+            raise DeniedError(f"{self._parts.me} takes no part in {job.id}", code="NOT_A_PARTICIPANT")
+        blob = self._model(job, request.round)
+        await self._parts.exchange.ensure(blob, holders(job, self._parts.me))
+        async with await self._parts.store.open(blob.address, self._parts.secrets.storage_key) as reader:
+            async for answer in stream(reader, blob.address, request.first_segment):
+                yield answer
+
+    def _model(self, job: Job, number: int) -> Blob:
+        if not number:
+            return job.model
+        found = self._parts.model.round(job.id, number)
+        if found is None or found.state is not RoundState.FINAL or found.outcome is None:
+            raise NotFoundError(f"round {number} of {job.id} is not final", code="MODEL_UNKNOWN", field="round")
+        return found.outcome.model
+
+    async def Initialise(  # noqa: N802
+        self, request: blobs_pb2.InitialiseModelRequest, _: Any
+    ) -> records_pb2.Blob:
+        """Have a plan's own model made by a confined trainer."""
+        parts = self._parts
+        if parts.zygote is None or parts.scratch is None:
+            raise ApiError("this gateway runs no trainers; upload a model", code="TRAINING_OFF")
+        try:
+            address = check_address(request.plan)
+        except ValueError as error:
+            raise InvalidError(str(error), field="plan") from error
+        async with parts.scratch.folder() as folder:
+            async with await parts.store.open(address, parts.secrets.storage_key) as reader:
+                plan = await reader.read(parts.limits.plan_bytes)
+            await asyncio.to_thread((folder / "plan.zip").write_bytes, plan)
+            try:
+                result = await parts.zygote.run(
+                    "initialise",
+                    seconds=parts.deadlines.initialise,
+                    plan=folder / "plan.zip",
+                    out=folder / "out",
+                    seed=request.seed,
+                    foreign=True,
+                )
+            except TrainerError as error:
+                raise ApiError(f"the plan's model can't be made: {error}", code="PLAN_FAILED") from error
+            path = folder / "out" / Path(str(result.fields.get("model"))).name
+            if path.is_symlink() or not path.is_file():
+                raise ApiError("the plan's model can't be made: the trainer left none", code="PLAN_FAILED")
+            stored = await parts.store.put_file(path, parts.secrets.storage_key, maximum=parts.limits.blob_bytes)
+        digest = await digest_of(parts, stored, "model")
+        blob = Blob(address=stored.address, digest=digest, size=stored.size)
+        return to_message(blob, records_pb2.Blob)
+
+
+async def digest_of(parts: Parts, stored: StoredBlob, kind: str) -> str:
+    """What a blob's bytes mean: a plan's tagged hash, or the digest of a model's manifest.
+
+    Raises:
+        InvalidError: it is no such thing.
+    """
+    async with await parts.store.open(stored.address, parts.secrets.storage_key) as reader:
+        if kind == "plan":
+            if stored.size > parts.limits.plan_bytes:
+                raise InvalidError(f"a plan's bundle has at most {parts.limits.plan_bytes} bytes", code="PLAN_INVALID")
+            content = await reader.read(parts.limits.plan_bytes)
+            if not content.startswith(b"PK\x03\x04"):
+                raise InvalidError("this is not a plan's bundle; make one with `plan build`", code="PLAN_INVALID")
+            return tagged_hash("plan", content)
+
+        def digest() -> str:
+            return manifest_of(TensorFile(io.BufferedReader(reader.file()))).digest
+
+        try:
+            return await asyncio.to_thread(digest)
+        except AggregationError as error:
+            raise InvalidError(f"this is not a model in safetensors: {error}", code="MODEL_INVALID") from error
+
+
+def takes_part(job: Job, msp: str) -> bool:
+    """Whether an organisation submitted a job or owns data in it."""
+    return job.terms.submitter == msp or any(owner.msp == msp for owner in job.owners)
+
+
+def holders(job: Job, me: str) -> list[str]:
+    """The organisations that should have a job's blobs, without the own one."""
+    members = [job.terms.submitter, *(owner.msp for owner in job.owners)]
+    return [msp for msp in dict.fromkeys(members) if msp != me]
+
+
+def add(server: Any, parts: Parts) -> None:
+    """Add the services to a server."""
+    blobs_pb2_grpc.add_BlobsServicer_to_server(Blobs(parts), server)  # type: ignore[no-untyped-call]
+    blobs_pb2_grpc.add_ModelsServicer_to_server(Models(parts), server)  # type: ignore[no-untyped-call]
