@@ -53,6 +53,7 @@ class Endorsed:
     reads: Mapping[str, int | None]
     writes: Mapping[str, bytes | None]
     event: tuple[str, bytes] | None
+    timestamp_ms: int = 0
 
 
 class FakeStub:
@@ -131,7 +132,7 @@ class FakeLedger:
         if response.status >= 400:
             return Endorsed(tx_id, response, {}, {}, None)
         assert not (stub.ranged and stub.writes), "a transaction that writes reads by key only"
-        return Endorsed(tx_id, response, stub.reads, stub.writes, stub.event)
+        return Endorsed(tx_id, response, stub.reads, stub.writes, stub.event, timestamp_ms)
 
     def commit(self, *endorsed: Endorsed) -> list[str]:
         """Order these transactions as one block; the validation code of each."""
