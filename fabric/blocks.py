@@ -309,7 +309,7 @@ def decode_block(block: bytes | common_pb2.Block, limits: Limits = DEFAULT_LIMIT
     for place, envelope in enumerate(data):
         digest.update(envelope)
         code = flags[place] if flags else NOT_VALIDATED
-        transactions.append(_transaction(place, code, envelope, limits))
+        transactions.append(_transaction(place, code, _well_formed(block, place), limits))
     signatures = _parse(common_pb2.Metadata, _metadata(block, common_pb2.SIGNATURES), f"{where}: signatures", number)
     return Block(
         number=number,
@@ -370,22 +370,45 @@ def read_blocks(folder: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Block
         yield block
 
 
+def _well_formed(block: common_pb2.Block, place: int) -> common_pb2.Envelope:
+    """Return one transaction's envelope, which must be such as orderers take.
+
+    The data hash runs over the envelopes' bytes without their lengths; only because each is in its one form, with
+    payload and signature, can the bytes not be cut into other transactions (`VerifyTransactionsAreWellFormed`).
+    """
+    number = block.header.number
+    where = f"block {number}, transaction {place}"
+    data = block.data.data[place]
+    envelope = _parse(common_pb2.Envelope, data, f"{where}: envelope", number)
+    if not envelope.payload:
+        raise BlockError(f"{where}: no payload", number)
+    if envelope.SerializeToString() != data:
+        raise BlockError(f"{where}: the envelope's bytes are not in their one form", number)
+    if not envelope.signature and not (len(block.data.data) == 1 and _is_configuration(envelope)):
+        raise BlockError(f"{where}: no signature", number)
+    return envelope
+
+
+def _is_configuration(envelope: common_pb2.Envelope) -> bool:
+    try:
+        payload = common_pb2.Payload.FromString(envelope.payload)
+        return bool(common_pb2.ChannelHeader.FromString(payload.header.channel_header).type == common_pb2.CONFIG)
+    except DecodeError:
+        return False
+
+
 class _FlawError(ValueError):
     """A transaction that can't be read."""
 
 
-def _transaction(place: int, code: int, data: bytes, limits: Limits) -> Transaction:
+def _transaction(place: int, code: int, envelope: common_pb2.Envelope, limits: Limits) -> Transaction:
     try:
-        return _readable_transaction(place, code, data, limits)
+        return _readable_transaction(place, code, envelope, limits)
     except _FlawError as error:
         return Transaction(place, code, str(error))
 
 
-def _readable_transaction(place: int, code: int, data: bytes, limits: Limits) -> Transaction:
-    envelope = _part(common_pb2.Envelope, data, "envelope")
-    # The data hash runs over the transactions' bytes without their lengths: only the canonical form is unambiguous.
-    if envelope.SerializeToString() != data:
-        raise _FlawError("envelope: unknown or trailing bytes")
+def _readable_transaction(place: int, code: int, envelope: common_pb2.Envelope, limits: Limits) -> Transaction:
     payload = _part(common_pb2.Payload, envelope.payload, "payload")
     header = _part(common_pb2.ChannelHeader, payload.header.channel_header, "channel header")
     signature_header = _part(common_pb2.SignatureHeader, payload.header.signature_header, "signature header")

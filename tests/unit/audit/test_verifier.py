@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fabric_protos.common import common_pb2
 from fedfabric.audit import AuditInputError, Check, Outcome, genesis_hash, verify_job
 from fedfabric.fabric.blocks import block_file_name
 from fedfabric.tests.unit.audit.ledger import JOB, MEMBERS, Ledger, Run, RunSettings, rewrite
@@ -84,7 +85,8 @@ class TestAnHonestLedger:
         assert again.model == report.model
 
     def test_ignores_rubbish_that_peers_marked_invalid(self, ledger, tmp_path):
-        ledger.cut([b"\xff\xff", ledger.blocks[5].data.data[0]], bytes([22, 19]))
+        rubbish = common_pb2.Envelope(payload=b"\xff", signature=b"none").SerializeToString()
+        ledger.cut([rubbish, ledger.blocks[5].data.data[0]], bytes([22, 19]))
         assert verify(ledger, tmp_path).verified
 
 
