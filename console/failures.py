@@ -144,6 +144,8 @@ STATUS_EXITS = {
 def _of_gateway(error: BaseException) -> Failure | None:
     if (configuration := _loaded("gateway.configuration")) and isinstance(error, configuration.ConfigurationError):
         return bad_input(str(error), remedy="correct the file; see docs/reference for its keys")
+    if (server := _loaded("gateway.server")) and isinstance(error, server.GatewayStartError):
+        return Failure(ExitCode.ENVIRONMENT, "GATEWAY_START", str(error))
     if (errors := _loaded("gateway.errors")) and isinstance(error, errors.ApiError):
         return Failure(
             STATUS_EXITS.get(error.status.name, ExitCode.REFUSED),

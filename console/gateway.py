@@ -1,11 +1,21 @@
 """``fedfabric gateway``: one organisation's server."""
 
+import ctypes
+import os
+import signal
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Format, Output
+from .exit_codes import ExitCode
+from .failures import Failure
+from .output import Format, Output, chosen, say, show_line
+from .running import run
+
+if TYPE_CHECKING:
+    from ..gateway import RunningGateway
 
 app = typer.Typer(
     no_args_is_help=True, help="The gateway: one server per organisation, between its people, its data and the ledger."
@@ -21,18 +31,63 @@ def start(
             "--config", "-c", envvar="FEDFABRIC_GATEWAY_CONFIG", help="gateway.toml, as fedfabric network up writes it."
         ),
     ],
-    with_parent: Annotated[
-        bool, typer.Option("--with-parent", help="Stop when the process that started this one ends.")
-    ] = False,
+    parent: Annotated[
+        int, typer.Option("--parent", metavar="PID", help="Stop when this process, which starts the gateway, ends.")
+    ] = 0,
     output: Output = Format.TEXT,
 ) -> None:
-    """Run your organisation's gateway until Ctrl-C or SIGTERM.
+    """Run your organisation's gateway until Ctrl-C or SIGTERM, which end it in order with exit status 0.
 
     It serves the API to your people (mutual TLS), keeps your encrypted blobs, follows the ledger and takes part in
     the jobs that your stewards approved, each in a sandboxed process. Killed at any point, it goes on where the ledger
-    says.
+    says. Its log goes to standard error.
 
     \b
     Example:
       fedfabric gateway start --config ~/.local/share/fedfabric/heart/gateways/cleveland/gateway.toml
     """
+    if parent:
+        end_with(parent)
+    from ..gateway import GatewayConfiguration, serve
+
+    write_log()
+    configuration = GatewayConfiguration.load(config)
+
+    def ready(gateway: "RunningGateway") -> None:
+        serving = {"msp_id": configuration.msp_id, "port": gateway.port, "channel": configuration.channel}
+        if chosen.format is Format.JSON:
+            show_line(serving)
+        else:
+            say(f"{configuration.msp_id} serves {configuration.channel} at port {gateway.port}; Ctrl-C ends it")
+
+    try:
+        run(serve(configuration, ready=ready))
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def end_with(parent: int) -> None:
+    """Have the system send this process SIGTERM when its parent ends, however that ends (Linux, prctl(2)).
+
+    Raises:
+        Failure: the parent has ended already, or is another process.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise Failure(ExitCode.UNAVAILABLE, "PARENT_ENDED", "the process that started this one has ended")
+
+
+def write_log() -> None:
+    """Let structlog write to standard error: coloured lines on a terminal, JSON elsewhere."""
+    import structlog
+
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

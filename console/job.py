@@ -1,12 +1,19 @@
 """``fedfabric job``: training across organisations, submitted, reviewed, approved, watched."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Format, Output, show
+from .exit_codes import ExitCode
+from .failures import Failure, bad_input
+from .job_lines import figures, round_line, show_job
+from .output import Format, Output, chosen, plain, say, show, show_line, show_rows
 from .session import Profile, ask
+
+if TYPE_CHECKING:
+    from ..chaincode.records import DatasetUse, Job, ServerOptimizer
+    from ..gateway import Client, JobReport
 
 app = typer.Typer(
     no_args_is_help=True, help="Training jobs across organisations: nothing runs that each owner has not approved."
@@ -40,8 +47,9 @@ def submit(
     ] = None,
     clip: Annotated[str, typer.Option("--clip", help="Bound on each coordinate of an update.")] = "1.0",
     server: Annotated[
-        str, typer.Option("--server", help="Server step: sgd, adam, yogi, ...", metavar="NAME[:KEY=VALUE,...]")
-    ] = "sgd:rate=1.0",
+        str,
+        typer.Option("--server", help="Server step: sgd, sgdm, adagrad, adam, yogi.", metavar="NAME[:KEY=VALUE,...]"),
+    ] = "sgd",
     approval_minutes: Annotated[int, typer.Option("--approval-minutes", help="Time for the owners.", min=1)] = 1440,
     update_seconds: Annotated[int, typer.Option("--update-seconds", help="Time to train in a round.", min=1)] = 600,
     attest_seconds: Annotated[int, typer.Option("--attest-seconds", help="Time to check its result.", min=1)] = 120,
@@ -58,6 +66,35 @@ def submit(
       fedfabric job submit heart-1 --plan heart.plan.zip --rounds 10 --budget 300 \\
         --data ClevelandMSP/heart --data HungaryMSP/heart --data SwitzerlandMSP/heart
     """
+    from ..chaincode.records import Plan, SubmitJob
+
+    optimizer = _server_step(server)
+
+    async def submitted(client: "Client") -> "Job":
+        datasets = [await _use(client, text) for text in data]
+        bundle = await client.blobs.upload_plan(plan)
+        initial = await (client.blobs.upload_model(model) if model else client.models.initialise(bundle, seed=seed))
+        request = SubmitJob(
+            id=identifier,
+            title=title,
+            plan=Plan(
+                bundle=bundle,
+                model=initial,
+                optimizer=optimizer,
+                clip=clip,
+                rounds=rounds,
+                approval_ms=approval_minutes * 60_000,
+                update_ms=update_seconds * 1000,
+                attest_ms=attest_seconds * 1000,
+            ),
+            datasets=tuple(datasets),
+            budget=budget,
+        )
+        return await client.jobs.submit(request)
+
+    job = ask(profile, submitted)
+    show_job(job, "submitted")
+    say(f"next: each owner's steward runs fedfabric job review {identifier} and job approve")
 
 
 @app.command()
@@ -73,6 +110,30 @@ def review(
     Example:
       fedfabric job review heart-1 --save review && less review/plan.py
     """
+    from ..trainers import read_bundle
+
+    found = ask(profile, lambda client: client.jobs.review(job))
+    files = dict(read_bundle(found.bundle).files)
+    if save:
+        save.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (save / name).parent.mkdir(parents=True, exist_ok=True)
+            (save / name).write_bytes(content)
+    terms = found.report.job.terms
+    if chosen.format is Format.JSON:
+        texts = {name: content.decode("utf-8", "replace") for name, content in files.items()}
+        show({"digest": found.digest, "terms": terms, "files": texts})
+        return
+    show_job(found.report.job, "asked of the owners")
+    for name, content in files.items():
+        say()
+        say(f"--- {save / name if save else name} ({len(content)} bytes)")
+        if not save:
+            say(content.decode("utf-8", "replace"))
+    say()
+    say("the policy is clear: every aggregating organisation can read each single update")
+    say(f"digest {found.digest}")
+    say(f"next: fedfabric job approve {job} --digest {found.digest}   (or refuse)")
 
 
 @app.command()
@@ -122,6 +183,15 @@ def add(
       fedfabric job add heart-1 --data VaLongBeachMSP/heart
     """
 
+    async def added(client: "Client") -> "Job":
+        for text in data:
+            use = await _use(client, text)
+            changed = await client.jobs.add(job, use.dataset, version=use.version, grant=use.grant)
+        return changed
+
+    show_job(ask(profile, added), "asked")
+    say(f"next: their steward runs fedfabric job review {job} and job approve")
+
 
 @app.command()
 def watch(
@@ -137,6 +207,29 @@ def watch(
     Example:
       fedfabric job watch heart-1 && fedfabric model fetch heart-1
     """
+    told: set[tuple[int, str]] = set()
+
+    async def watched(client: "Client") -> "JobReport":
+        async for report in client.jobs.watch(job):
+            if chosen.format is Format.JSON:
+                show_line(report)
+                continue
+            for one in report.rounds:
+                if (one.round.number, one.round.state) not in told:
+                    told.add((one.round.number, one.round.state))
+                    say(round_line(one))
+        return report
+
+    report = ask(profile, watched)
+    ended = report.job.state.value
+    say(f"{job} {ended}: {report.job.rounds_final} rounds, {report.job.paid} tokens paid. {report.job.reason}".rstrip())
+    if ended in ENDED_OTHERWISE:
+        raise Failure(
+            ExitCode.JOB_ENDED_OTHERWISE,
+            f"JOB_{ended.upper()}",
+            f"{job} was {ended}" + (f": {report.job.reason}" if report.job.reason else ""),
+            remedy=f"see fedfabric job show {job}",
+        )
 
 
 @app.command()
@@ -168,6 +261,22 @@ def list_(
     Example:
       fedfabric job list --state submitted
     """
+    found = ask(profile, lambda client: client.jobs.list(state=state))
+    rows = [
+        {
+            **plain(one),
+            "submitter": one.terms.submitter,
+            "title": one.terms.title,
+            "rounds": f"{one.rounds_final}/{one.terms.plan.rounds}",
+            "owners": [owner.msp for owner in one.owners],
+        }
+        for one in found
+    ]
+    columns = ("id", "state", "rounds", "submitter", "owners", "paid", "title")
+    if chosen.format is Format.JSON:
+        show_rows(found, columns, empty="")
+    else:
+        show_rows(rows, columns, empty="no job" + (f" is {state}" if state else ""))
 
 
 @app.command("show")
@@ -182,3 +291,51 @@ def show_(
     Example:
       fedfabric job show heart-1 --output json
     """
+    report = ask(profile, lambda client: client.jobs.show(job))
+    if chosen.format is Format.JSON:
+        show(report)
+        return
+    show_job(report.job, "")
+    for decision in report.decisions:
+        say(f"{decision.msp} {decision.verdict.value} {decision.dataset} version {decision.version} {decision.reason}")
+    for one in report.rounds:
+        say(round_line(one))
+        for row in one.attestations:
+            verdict = "accepts" if row.accept else "rejects"
+            say(f"    {row.msp} {verdict} {row.outcome.digest[:16]}  {figures(row.metrics)}")
+        if one.round.payments:
+            say("    paid " + ", ".join(f"{payment.msp} {payment.amount}" for payment in one.round.payments))
+
+
+async def _use(client: "Client", text: str) -> "DatasetUse":
+    """A data set to train on, with the grant that lets us: named, or looked up among those given to us."""
+    from ..chaincode.records import DatasetUse
+
+    dataset, _, grant = text.partition("@")
+    found = await client.datasets.show(dataset)
+    own = client.profile.msp_id
+    if not grant and found.owner != own:
+        granted = [one for one in await client.access.list(dataset=dataset, state="granted") if one.requester == own]
+        if not granted:
+            raise Failure(
+                ExitCode.DENIED,
+                "GRANT_MISSING",
+                f"{own} has no grant for {dataset}",
+                remedy=f"fedfabric access request {dataset} --id ...; its owner then grants it",
+            )
+        grant = granted[-1].id
+    return DatasetUse(dataset=dataset, version=found.version, grant=grant or None)
+
+
+def _server_step(text: str) -> "ServerOptimizer":
+    """``adam:learning_rate=0.1`` as the record of the server's step, checked by what will run it."""
+    from ..aggregation import EncodingError, server_optimizer
+    from ..chaincode.records import ServerOptimizer
+
+    name, _, rest = text.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    try:
+        server_optimizer({"name": name, **{key: value for key, _, value in pairs}})
+    except EncodingError as error:
+        raise bad_input(str(error), field="--server", remedy="write NAME or NAME:KEY=VALUE,...") from error
+    return ServerOptimizer(name=name, parameters={key: value for key, _, value in pairs})

@@ -1,11 +1,14 @@
 """``fedfabric token``: what data and work are paid with."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Format, Output
-from .session import Profile
+from .output import Format, Output, chosen, say, show
+from .session import Profile, ask
+
+if TYPE_CHECKING:
+    from ..gateway import Client
 
 app = typer.Typer(
     no_args_is_help=True, help="Tokens, in which data and work are paid: minted by a quorum, never created otherwise."
@@ -33,6 +36,24 @@ def mint(
       fedfabric token mint budget-2026 --amount 1000 --for ClevelandMSP --profile hungary/operator.toml
     """
 
+    async def minted(client: "Client") -> dict[str, object]:
+        from ..gateway import ApiError
+
+        approval = await client.tokens.approve_mint(identifier, owner, amount)
+        facts = {"mint": identifier, "for": owner, "amount": amount, "approved_by": approval.msp}
+        try:
+            mint = await client.tokens.mint(identifier, owner, amount)
+        except ApiError as error:
+            if error.code != "QUORUM_MISSING":
+                raise
+            return {**facts, "minted": False}
+        return {**facts, "minted": True, "approvers": mint.approvers}
+
+    result = ask(profile, minted)
+    show(result)
+    if not result["minted"]:
+        say("next: operators of other members give the same command; a majority mints")
+
 
 @app.command()
 def balance(
@@ -52,3 +73,8 @@ def balance(
       fedfabric token balance
       fedfabric token balance job:heart-1 --output json
     """
+    found = ask(profile, lambda client: client.tokens.balance(owner))
+    if chosen.format is Format.JSON:
+        show(found)
+    else:
+        show({"account": found.owner, "total": found.total, "rows": len(found.tokens)})

@@ -6,7 +6,6 @@ show the spread. Nobody in a real consortium can compute these figures, since th
 place; the demo holds all four data sets and so can.
 """
 
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,28 +15,12 @@ import torch
 
 from ...aggregation import MemoryTensors, RingEncoding, Sgd, Tensors, to_arrays
 from ...trainers import ClientContext, Dataset, Plan, Process, State, load_plan
+from .figures import Scores
 
 SEEDS = range(5)
 """Of the split, the initial model and the order of training; 0 is the run on the network."""
 MAJORITY = {"auc": 0.5, "balanced_accuracy": 0.5}
 """A constant answer ranks nobody and is right for one of the two classes: both figures are a half by definition."""
-Scores = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A figure over the seeds."""
-
-    mean: float
-    spread: float
-    """Sample standard deviation over the seeds."""
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Figures":
-        """Mean and spread of ``values``; a single one has no spread."""
-        values = tuple(values)
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, values)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ class GatewayProcess:
         with log.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                "--with-parent",
+                "--parent",
+                str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .baselines import Figures
 from .display import Round
+from .figures import Figures
 
 PANELS = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}
 

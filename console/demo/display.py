@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-Scores = dict[str, float]
+from .figures import Scores
 
 
 @dataclass(frozen=True)

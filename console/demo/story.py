@@ -1,32 +1,37 @@
 """The demo from beginning to end: what is started, in which order, and that all of it is ended."""
 
 import asyncio
+import os
+import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..exit_codes import ExitCode
+from ..failures import Failure
 from .children import GatewayProcess
+from .curve import draw
 from .display import Display, Round
-from .hospitals import FOUNDERS, Hospital, find_data, hand_out
+from .figures import Figures, Scores
+from .hospitals import CLEVELAND, FOUNDERS, HOSPITALS, HUNGARY, VA_LONG_BEACH, Hospital, find_data, hand_out
+from .people import BUDGET, CLIP, JOB, ROLES, Staff, approve, invite, mint, serving, share, submit
 from .referee import Referee
-from .summary import Summary
+from .summary import Summary, write
 
 if TYPE_CHECKING:
+    from ...audit import Report, RoundFigures
+    from ...gateway import Client, RoundReport
     from ...network import Network
 
 Result = TypeVar("Result")
 
 PLAN = Path(__file__).resolve().parents[2] / "examples" / "heart_disease"
-JOB = "heart"
-DATASET = "heart"
-PEOPLE = {"ada": "operator", "basil": "steward", "chen": "scientist", "dora": "auditor"}
-BUDGET = 1200
-CLIP = "1.0"
+TITLES = {hospital.msp_id: hospital.title for hospital in HOSPITALS}
 NETWORK = {
     "name": "hospitals",
     "organisations": [
@@ -34,22 +39,6 @@ NETWORK = {
         {"name": "ordering", "peers": 0, "orderers": 1},
     ],
 }
-
-
-@dataclass
-class Clock:
-    """Seconds of each step, and of the whole."""
-
-    started: float = field(default_factory=time.monotonic)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measure(self, display: Display, name: str, text: str) -> Iterator[None]:
-        """A step of the display whose seconds are kept under a name."""
-        began = time.monotonic()
-        with display.step(text):
-            yield
-        self.seconds[name] = time.monotonic() - began
 
 
 async def to_its_end(cleaning: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -68,22 +57,18 @@ async def to_its_end(cleaning: Callable[[], Coroutine[Any, Any, Result]]) -> Res
     return task.result()
 
 
-@dataclass(frozen=True)
-class Staff:
-    """A hospital's people, each connected to their own gateway with their own certificate."""
-
-    hospital: Hospital
-    operator: "Client"
-    steward: "Client"
-    scientist: "Client"
-    auditor: "Client"
+async def side_by_side(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Do several things at once; the first that fails cancels the others."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in works]
+    return [task.result() for task in tasks]
 
 
 class Stage:
-    """The network and the gateways, and the stack that ends all of it in reverse order."""
+    """The network and the gateways that run on it; ``stack`` ends them in reverse order."""
 
-    def __init__(self, stack: AsyncExitStack, network: "Network", logs: Path, group: asyncio.TaskGroup) -> None:
-        self._stack, self.network, self._logs, self._group = stack, network, logs, group
+    def __init__(self, stack: AsyncExitStack, group: asyncio.TaskGroup, network: "Network", logs: Path) -> None:
+        self._stack, self._group, self.network, self._logs = stack, group, network, logs
 
     async def employ(self, hospital: Hospital) -> Staff:
         """Start a hospital's gateway and connect its people; returns when the gateway serves them."""
@@ -96,10 +81,10 @@ class Stage:
         watch = self._group.create_task(gateway.watch())
         self._stack.callback(watch.cancel)
         people = {}
-        for name, role in PEOPLE.items():
+        for role, name in ROLES.items():
             profile = await write_profile(self.network, hospital.name, name, role)
             people[role] = await self._stack.enter_async_context(connect(profile))
-        await people["operator"].ready()
+        await serving(people["operator"])
         return Staff(hospital, **people)
 
 
@@ -110,38 +95,265 @@ class Story:
     display: Display
     runtime: str
     folder: Path
+    """Where the results go; made anew."""
     rounds: int
-    clock: Clock = field(default_factory=Clock)
+    started: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
     seen: dict[int, Round] = field(default_factory=dict)
+    genesis: str = ""
+    plan_digest: str = ""
 
     async def play(self) -> Summary:
         """Run the demo.
 
         Raises:
-            Failure, NetworkError, ApiError: what went wrong; logs lie in ``folder/logs``.
+            Failure, NetworkError, ApiError: what went wrong; the gateways' logs lie in ``folder/logs``.
         """
-        self.folder.mkdir(parents=True)
+        data = find_data()
+        (self.folder / "logs").mkdir(parents=True)
         work = Path(tempfile.mkdtemp(prefix="fedfabric-demo-"))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(to_its_end, lambda: asyncio.to_thread(shutil.rmtree, work))
-            patients = hand_out(find_data(), work / "patients")
+            patients = hand_out(data, work / "patients")
             folders = {hospital.title: folder for hospital, folder in patients.items()}
             referee = await Referee.start(PLAN, folders, self.rounds)
             stack.push_async_callback(to_its_end, referee.stop)
             baselines = asyncio.create_task(referee.ask(ask="baselines"))
             stack.callback(baselines.cancel)
             await self._on_network(work, patients, referee)
-            report = await self._audit()
-            return await self._sum_up(referee, baselines, report)
+            with self._step("audit", "Audit, offline: from the genesis block to the final model"):
+                report = await asyncio.to_thread(self._verify)
+            with self._step("compare", "Each hospital alone, all data in one place, four more seeds"):
+                others = await referee.ask(
+                    ask="repeat", late=VA_LONG_BEACH.title, joined=self.joined or self.rounds + 1, clip=CLIP
+                )
+                comparison = self._compare(await baselines, others)
+            return await asyncio.to_thread(self._sum_up, report, comparison)
+
+    @contextmanager
+    def _step(self, name: str, text: str) -> Iterator[None]:
+        """A step of the display, whose seconds are kept under its name."""
+        began = time.monotonic()
+        with self.display.step(text):
+            yield
+        self.seconds[name] = round(time.monotonic() - began, 3)
 
     async def _on_network(self, work: Path, patients: Mapping[Hospital, Path], referee: Referee) -> None:
         """Everything that needs the network, which is gone when this returns."""
         from ...network import Network, NetworkSpec
+        from ...trainers import build_bundle
+        from ..genesis import genesis_hash
         from ..membership import found
 
-        async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
-            network = Network(NetworkSpec.model_validate(NETWORK), home=work / "network", runtime=self.runtime)
-            with self.clock.measure(self.display, "network", TEXTS["network"]):
-                running.push_async_callback(to_its_end, lambda: network.down(wipe=True))
+        network = Network(NetworkSpec.model_validate(NETWORK), home=work / "network", runtime=self.runtime)
+        async with asyncio.TaskGroup() as group, AsyncExitStack() as running:
+            running.push_async_callback(to_its_end, lambda: network.down(wipe=True))
+            with self._step("network", "Fabric network: three hospitals, four BFT orderers; consortium founded"):
                 await network.up(keep=False)
                 await found(network)
+            self.genesis = genesis_hash(network.genesis_block_path)
+            stage = Stage(running, group, network, self.folder / "logs")
+            with self._step("gateways", "Gateways of the three hospitals"):
+                staff = dict(zip(FOUNDERS, await side_by_side(map(stage.employ, FOUNDERS)), strict=True))
+            cleveland = staff[CLEVELAND]
+            with self._step("data", f"Patients registered, access granted, {BUDGET} tokens minted by a quorum"):
+                sharing = [share(one, patients[hospital], cleveland) for hospital, one in staff.items()]
+                await side_by_side([*sharing, mint(list(staff.values()), CLEVELAND.msp_id)])
+            with self._step("job", "Job submitted; its code reviewed and approved by each owner"):
+                bundle = build_bundle(PLAN)
+                self.plan_digest = bundle.digest
+                await submit(cleveland, staff.values(), bundle.to_bytes(), self.rounds)
+                await side_by_side(map(approve, staff.values()))
+            await self._train(stage, staff, patients, referee)
+            with self._step("export", "Evidence exported by an auditor of Hungary"):
+                await staff[HUNGARY].auditor.audit.export(JOB, self.folder / "audit")
+                await cleveland.scientist.models.fetch(JOB, self.folder / "model.safetensors")
+            ending = time.monotonic()
+        self.seconds["down"] = round(time.monotonic() - ending, 3)
+        self.display.note(f"{'Everything taken down':<76} {self.seconds['down']:5.1f} s")
+
+    async def _train(
+        self, stage: Stage, staff: dict[Hospital, Staff], patients: Mapping[Hospital, Path], referee: Referee
+    ) -> None:
+        """Follow the job until it ends; half way, take in the fourth hospital."""
+        began = time.monotonic()
+        client = staff[CLEVELAND].scientist
+        async with asyncio.TaskGroup() as group:
+            onboarding: asyncio.Task[None] | None = None
+            async for report in client.jobs.watch(JOB):
+                for one in report.rounds:
+                    known = self.seen.get(one.round.number)
+                    if known is not None and known.final:
+                        continue
+                    self._see(one)
+                    if self.seen[one.round.number].final:
+                        group.create_task(self._score(one.round.number, client, referee))
+                if onboarding is None and report.job.rounds_final >= self.rounds // 2:
+                    onboarding = group.create_task(self._take_in(stage, staff, patients))
+        if report.job.state.value != "finished":
+            raise Failure(
+                ExitCode.JOB_ENDED_OTHERWISE,
+                f"JOB_{report.job.state.value.upper()}",
+                f"the job was {report.job.state.value}: {report.job.reason}",
+                where=str(self.folder / "logs"),
+                remedy="see the gateways' logs there",
+            )
+        self.seconds["rounds"] = round(time.monotonic() - began, 3)
+        await self._measure(staff.values())
+
+    async def _take_in(self, stage: Stage, staff: dict[Hospital, Staff], patients: Mapping[Hospital, Path]) -> None:
+        """Onboard VA Long Beach on the running channel and have it join the job's next round."""
+        from ...gateway import ApiError
+        from ...network import OrganisationSpec
+        from ..membership import admit
+
+        with self._step("onboarding", "VA Long Beach joins: channel, consortium, gateway, data, approval"):
+            spec = OrganisationSpec(name=VA_LONG_BEACH.name, msp_id=VA_LONG_BEACH.msp_id)
+            await stage.network.add_organisation(spec)
+            await admit(stage.network, VA_LONG_BEACH.name)
+            newcomer = await stage.employ(VA_LONG_BEACH)
+            staff[VA_LONG_BEACH] = newcomer
+            await share(newcomer, patients[VA_LONG_BEACH], staff[CLEVELAND])
+            try:
+                await invite(newcomer, staff[CLEVELAND])
+            except ApiError as error:
+                if error.code != "WRONG_STATE":
+                    raise
+                self.display.note("VA Long Beach came too late: the job's last round had begun (try more --rounds)")
+
+    def _see(self, one: "RoundReport") -> None:
+        """Take a round's report into what is shown; seconds are Cleveland's until all have been asked."""
+        record = one.round
+        number = record.number
+        before = self.seen.get(number)
+        digest = record.outcome.digest if record.outcome else next((row.outcome.digest for row in one.attestations), "")
+        agreeing = [row for row in one.attestations if row.outcome.digest == digest and row.accept]
+        own = {TITLES[row.msp]: {name: value / 1e6 for name, value in row.metrics.items()} for row in one.attestations}
+        state = Round(
+            number=number,
+            hospitals=tuple(TITLES[member.msp] for member in record.cohort),
+            own=own,
+            pooled=before.pooled if before else {},
+            digest=digest,
+            attested=len(agreeing),
+            final=record.state.value == "final",
+        )
+        self.seen[number] = with_seconds(state, [one])
+        self.display.round(self.seen[number])
+
+    async def _score(self, number: int, client: "Client", referee: Referee) -> None:
+        """Score a final round's model on everybody's hold-out."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            await client.models.fetch(JOB, path, round_number=number)
+            scores = await referee.ask(ask="score", model=str(path))
+        self.seen[number] = replace(self.seen[number], pooled=scores)
+        self.display.round(self.seen[number])
+
+    async def _measure(self, staff: Iterable[Staff]) -> None:
+        """Take each round's seconds from the slowest of all gateways."""
+        reports = []
+        for one in staff:
+            async for report in one.auditor.jobs.watch(JOB):
+                last = report
+            reports.append(last)
+        for number, state in self.seen.items():
+            self.seen[number] = with_seconds(state, [report.rounds[number - 1] for report in reports])
+
+    @property
+    def joined(self) -> int | None:
+        """The first round of the hospital that was onboarded half way."""
+        return next((one.number for one in self.finals if VA_LONG_BEACH.title in one.hospitals), None)
+
+    @property
+    def finals(self) -> list[Round]:
+        """The final rounds in order."""
+        return [state for _, state in sorted(self.seen.items()) if state.final]
+
+    def _verify(self) -> "Report":
+        from ...audit import verify_job
+
+        report = verify_job(self.folder / "audit", None, self.genesis, JOB)
+        if not report.verified:
+            raise Failure(
+                ExitCode.AUDIT_FAILED,
+                "AUDIT_FAILED",
+                report.verdict,
+                where=str(self.folder / "audit"),
+                remedy=f"see {audit_command(self.folder, self.genesis)}",
+            )
+        return report
+
+    def _compare(self, baselines: Mapping[str, list[Scores]], others: list[Scores]) -> dict[str, dict[str, Figures]]:
+        """Everybody's figures over the five seeds; the federated one's first is this run's."""
+        runs = {"federated": [self.finals[-1].pooled, *others], **baselines}
+        return {
+            name: {metric: Figures.of(scores[metric] for scores in run) for metric in run[0]}
+            for name, run in runs.items()
+        }
+
+    def _sum_up(self, report: "Report", comparison: Mapping[str, Mapping[str, Figures]]) -> Summary:
+        """Draw the curve and write the summary. What stands on the ledger is taken from the audit, not from memory."""
+        from ... import __version__
+        from ...network.programs import FABRIC_VERSION
+
+        paid: dict[str, int] = {}
+        samples = {}
+        for one in report.rounds:
+            for member in one.members:
+                samples[TITLES[member.msp]] = member.registered_samples
+                paid[TITLES[member.msp]] = paid.get(TITLES[member.msp], 0) + int(member.paid)
+        rounds = tuple(as_audited(self.seen[one.number], one) for one in report.rounds if one.state == "final")
+        draw(self.folder / "curve.png", rounds, comparison, self.joined)
+        self.seconds["whole"] = round(time.monotonic() - self.started, 3)
+        summary = Summary(
+            version=__version__,
+            fabric=FABRIC_VERSION,
+            runtime=self.runtime,
+            machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            job=JOB,
+            state=report.job_state,
+            plan_digest=self.plan_digest,
+            model_digest=report.model or "",
+            genesis_hash=self.genesis,
+            samples=samples,
+            payments={title: str(amount) for title, amount in paid.items()},
+            rounds=rounds,
+            joined=self.joined,
+            comparison=comparison,
+            audit_verdict=report.verdict,
+            audit_checks=sum(check.made for check in report.checks),
+            audit_command=audit_command(self.folder, self.genesis),
+            seconds=self.seconds,
+        )
+        write(self.folder, summary)
+        return summary
+
+
+def audit_command(folder: Path, genesis: str) -> str:
+    """How to verify the evidence again."""
+    return f"fedfabric audit verify {folder / 'audit'} {JOB} --genesis {genesis}"
+
+
+def with_seconds(state: Round, reports: Iterable["RoundReport"]) -> Round:
+    """A round with the seconds of its slowest member: training and checking, moving and summing, the rest the ledger."""
+    reports = list(reports)
+    first = reports[0]
+    whole = (first.ended_ms - first.opened_ms) / 1000 if first.ended_ms else 0.0
+    training = max(one.timing.training + one.timing.evaluation for one in reports)
+    moving = max(one.timing.transfer + one.timing.aggregation for one in reports)
+    return replace(state, training_s=training, moving_s=moving, ledger_s=max(0.0, whole - training - moving))
+
+
+def as_audited(state: Round, audited: "RoundFigures") -> Round:
+    """A round whose claims are the ones that the audit read from the ledger."""
+    return replace(
+        state,
+        own={
+            TITLES[member.msp]: {name: value / 1e6 for name, value in member.evaluation.items()}
+            for member in audited.members
+            if member.attested
+        },
+        digest=audited.outcome or "",
+        attested=sum(1 for member in audited.members if member.attested == audited.outcome and member.accepted),
+    )

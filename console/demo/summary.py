@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .baselines import Figures
 from .display import Round
+from .figures import Figures
 from .hospitals import ATTRIBUTION
 
 NAMES = {"federated": "Federated, four hospitals", "pooled": "All data in one place", "majority": "Majority class"}
