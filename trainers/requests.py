@@ -86,14 +86,14 @@ def parse_request(message: dict[str, Any], workspace: Path | None) -> TaskReques
         TaskError: BAD_REQUEST, with the field that is at fault.
     """
     task = message.get("task")
-    if task not in NEEDED:
+    if not isinstance(task, str) or task not in NEEDED:
         raise _refuse(f"task is none of {', '.join(NEEDED)}")
     if unknown := sorted(map(str, message.keys() - _KNOWN)):
         raise _refuse(f"unknown field {unknown[0][:40]}")
     for name in NEEDED[task]:
         if message.get(name) is None:
             raise _refuse(f"{task} needs {name}")
-    params = message.get("params") or {}
+    params = {} if message.get("params") is None else message["params"]
     try:
         check_params(params)
     except PlanError as error:
@@ -116,7 +116,7 @@ def parse_request(message: dict[str, Any], workspace: Path | None) -> TaskReques
         model=paths["model"],
         place=_place(message.get("round")),
         params=params,
-        limits=_limits(message.get("limits") or {}),
+        limits=_limits({} if message.get("limits") is None else message["limits"]),
         seed=_whole(message, "seed", 0, 0, 2**60),
         foreign=foreign,
     )

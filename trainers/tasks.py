@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import torch
 
 from ..aggregation import AggregationError, TensorFile, manifest_of, write_tensors
 from .algorithms import ClientContext, repeatable
+from .answers import WRITTEN, finite_metrics
 from .data import samples_of
 from .errors import TaskError, TrainerError
 from .loading import Plan, load_plan
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .requests import TaskRequest
-
-MOST_METRICS = 64
 
 
 def run_task(request: TaskRequest) -> dict[str, Any]:
@@ -72,10 +70,9 @@ def _train(request: TaskRequest, plan: Plan) -> dict[str, Any]:
     data = plan.load(_given(request.data, "data"))
     with TensorFile(_given(request.model, "model")) as model:
         contribution, _ = plan.algorithm.client(model, data.train, {}, _context(request), plan.tools)
-    delta = request.out / "delta.safetensors"
-    write_tensors(delta, flatten(contribution))
+    write_tensors(request.out / WRITTEN["train"][1], flatten(contribution))
     metrics = {name: total / contribution.weight for name, total in contribution.scalars.items()}
-    return {"samples": contribution.weight, "metrics": finite_metrics(metrics), "delta": str(delta)}
+    return {"samples": contribution.weight, "metrics": finite_metrics(metrics)}
 
 
 def _evaluate(request: TaskRequest, plan: Plan) -> dict[str, Any]:
@@ -89,10 +86,9 @@ def _evaluate(request: TaskRequest, plan: Plan) -> dict[str, Any]:
 def _initialise(request: TaskRequest, plan: Plan) -> dict[str, Any]:
     with repeatable(request.seed, 1):
         tensors = module_tensors(plan.model())
-    path = request.out / "model.safetensors"
-    write_tensors(path, tensors)
+    write_tensors(request.out / WRITTEN["initialise"][1], tensors)
     parameters = sum(spec.size for spec in tensors.specs.values())
-    return {"model": str(path), "digest": manifest_of(tensors).digest, "parameters": parameters}
+    return {"digest": manifest_of(tensors).digest, "parameters": parameters}
 
 
 _TASKS: dict[str, Callable[[TaskRequest, Plan], dict[str, Any]]] = {
@@ -100,22 +96,6 @@ _TASKS: dict[str, Callable[[TaskRequest, Plan], dict[str, Any]]] = {
     "evaluate": _evaluate,
     "initialise": _initialise,
 }
-
-
-def finite_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Return metrics if they are few, named in printable ASCII and finite.
-
-    Raises:
-        TaskError: NOT_FINITE, or PLAN_FAILED for names and count.
-    """
-    if len(metrics) > MOST_METRICS:
-        raise TaskError("PLAN_FAILED", f"{len(metrics)} metrics, {MOST_METRICS} are taken at most")
-    for name, value in metrics.items():
-        if not name.isascii() or not name.isprintable() or not 0 < len(name) <= 64:
-            raise TaskError("PLAN_FAILED", "a metric's name is not 1 to 64 printable ASCII characters")
-        if not math.isfinite(value):
-            raise TaskError("NOT_FINITE", f"metric {name} is NaN or infinite")
-    return metrics
 
 
 def explain(error: BaseException) -> tuple[str, str]:

@@ -20,8 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import sandbox
+from .answers import checked_result
 from .errors import SandboxError, TaskError, TrainerError
 from .requests import LONGEST_LINE, TaskRequest, decode_line, parse_request
 
@@ -44,6 +45,7 @@ LOOK_SECONDS = 0.05
 LONGEST_ANSWER = 1 << 18
 MOST_FILES = 20_000
 MOST_CHILDREN = 64
+MOST_THREADS = 256
 LOG_BYTES = 1 << 20
 _STARTED = "FEDFABRIC_ZYGOTE"
 _ENVIRONMENT = {_STARTED: "1", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "LC_ALL": "C.UTF-8"}
@@ -59,6 +61,8 @@ class Child:
     pidfd: int
     pipe: int
     deadline: float
+    folders: frozenset[str]
+    """What lay in the out folder before."""
     answer: bytearray = field(default_factory=bytearray)
     verdict: tuple[str, str] | None = None
     closed: bool = False
@@ -156,7 +160,8 @@ class Zygote:
             raise TaskError("BAD_REQUEST", "a task of this id runs")
         if len(self._children) >= MOST_CHILDREN:
             raise TaskError("BAD_REQUEST", f"{MOST_CHILDREN} tasks run already")
-        shutil.rmtree(request.scratch, ignore_errors=True)
+        folders = frozenset(entry.name for entry in os.scandir(request.out) if entry.name != request.scratch.name)
+        _remove_new_folders(request.out, folders)
         request.scratch.mkdir(mode=0o700)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         log = os.open(request.out / "trainer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -167,7 +172,7 @@ class Zygote:
         os.close(write_end)
         os.close(log)
         os.set_blocking(read_end, False)
-        child = Child(request, pid, os.pidfd_open(pid), read_end, time.monotonic() + request.limits.seconds)
+        child = Child(request, pid, os.pidfd_open(pid), read_end, time.monotonic() + request.limits.seconds, folders)
         self._children[pid] = child
         self._selector.register(read_end, selectors.EVENT_READ, child)
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
@@ -205,7 +210,7 @@ class Zygote:
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
         del self._children[child.pid]
-        shutil.rmtree(child.request.scratch, ignore_errors=True)
+        _remove_new_folders(child.request.out, child.folders)
         self._send(_outcome(child, status))
 
     def _look(self) -> None:
@@ -214,17 +219,53 @@ class Zygote:
             limits = child.request.limits
             if now > child.deadline:
                 child.end("TIME_LIMIT", f"the trainer took longer than {limits.seconds:g} s")
-            elif _resident_bytes(child.pid) > limits.memory_bytes:
+                continue
+            resident, threads = _usage(child.pid)
+            if resident > limits.memory_bytes:
                 child.end("MEMORY_LIMIT", f"the trainer used more than {limits.memory_bytes} bytes of memory")
+            elif threads > MOST_THREADS + limits.threads:
+                child.end("THREAD_LIMIT", f"the trainer started more than {MOST_THREADS} threads")
             elif _written_bytes(child.request.out) > limits.file_bytes:
                 child.end("FILE_LIMIT", f"the trainer wrote more than {limits.file_bytes} bytes or too many files")
 
 
-def _resident_bytes(pid: int) -> int:
+def _usage(pid: int) -> tuple[int, int]:
+    """Return a process's resident bytes and number of threads; zeros once it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        # proc(5): the fields after the program's name, which is in parentheses and may hold anything
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), int(fields[17])
     except (OSError, IndexError, ValueError):
-        return 0
+        return 0, 0
+
+
+def _remove_new_folders(out: Path, before: frozenset[str]) -> None:
+    """Remove the folders that a child made in its out folder, its scratch among them."""
+    for entry in list(os.scandir(out)):
+        if entry.name not in before and entry.is_dir(follow_symlinks=False):
+            with suppress(OSError):
+                _remove_tree(entry.path)
+
+
+def _remove_tree(folder: str) -> None:
+    """Remove a folder level by level: a child can nest folders deeper than paths or recursion go."""
+    while folders := _remove_files(folder):
+        for inner in folders:
+            for deeper in _remove_files(inner):
+                Path(deeper).rename(Path(folder) / secrets.token_hex(16))
+            Path(inner).rmdir()
+    Path(folder).rmdir()
+
+
+def _remove_files(folder: str) -> list[str]:
+    folders = []
+    with os.scandir(folder) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            else:
+                Path(entry.path).unlink()
+    return folders
 
 
 def _written_bytes(folder: Path) -> int:
@@ -261,8 +302,10 @@ def _outcome(child: Child, status: int) -> dict[str, Any]:
         try:
             answer = json.loads(child.answer)
             if answer["ok"] is True and isinstance(answer["result"], dict):
-                return {"id": child.request.id, "ok": True, "result": answer["result"]}
+                return {"id": child.request.id, "ok": True, "result": checked_result(child.request, answer["result"])}
             failure = (str(answer["error"]["code"])[:64], str(answer["error"]["text"])[:500])
+        except TaskError as error:
+            failure = (error.code, error.text)
         except (ValueError, KeyError, TypeError, RecursionError):
             failure = ("PLAN_FAILED", f"the trainer ended without an answer (exit {os.waitstatus_to_exitcode(status)})")
     return {"id": child.request.id, "ok": False, "error": {"code": failure[0], "text": failure[1]}}
@@ -356,4 +399,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # nothing is left to tidy, and unloading PyTorch keeps a gateway waiting

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fedfabric.trainers import build_bundle
 
 LINEAR = Path(__file__).parents[2] / "plans" / "linear"
@@ -85,3 +86,50 @@ def write_plan(path: Path, folder: Path = LINEAR, **replaced: str) -> Path:
         bundle = type(bundle)(files)
     path.write_bytes(bundle.to_bytes())
     return path
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="session")
+def trainers(workspace):
+    """A trainers' process as a gateway has one, with every layer that this machine has."""
+    process = Trainers(workspace)
+    yield process
+    assert process.close() == 0
+
+
+@pytest.fixture(scope="session")
+def layer_1(workspace):
+    """A trainers' process without bubblewrap."""
+    process = Trainers()
+    yield process
+    assert process.close() == 0
+
+
+@pytest.fixture
+def room(workspace):
+    """A folder of one test's own in the workspace, with `out` in it."""
+    folder = Path(tempfile.mkdtemp(dir=workspace))
+    (folder / "out").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Writes examples of the linear plan: examples(folder, count, seed)."""
+    return write_examples
+
+
+@pytest.fixture(scope="session")
+def plan_file():
+    """Writes a bundle of the linear plan, with functions replaced: plan_file(path, load="def load(…): …")."""
+    return write_plan
+
+
+@pytest.fixture(scope="session")
+def start_trainers():
+    """Starts a trainers' process of the test's own."""
+    return Trainers
