@@ -48,10 +48,10 @@ class Connections:
         admin = credentials(self._layout.home, organisation, ADMIN)
         return admin.identity(), admin.signer()
 
-    async def peer(self, place: Place) -> PeerAdministration:
-        """The administrator at one of the organisation's peers."""
+    async def peer(self, place: Place, seconds: float = CALL_SECONDS) -> PeerAdministration:
+        """The administrator at one of the organisation's peers; each call ends within `seconds`."""
         channel = await self.channel(place)
-        return PeerAdministration(channel, *self.administrator(place.organisation), deadline_s=CALL_SECONDS)
+        return PeerAdministration(channel, *self.administrator(place.organisation), deadline_s=seconds)
 
     async def gateway(self, place: Place) -> Gateway:
         """The administrator as a client of a peer's Gateway service."""

@@ -6,7 +6,7 @@ Every step asks first what is already so, so that a half-finished network is com
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 
@@ -22,6 +22,8 @@ from .specification import ChaincodeSpec, OrganisationSpec
 from .together import together
 
 READY_SECONDS = 60.0
+ATTEMPT_SECONDS = 10.0
+_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED})
 UNKNOWN_FUNCTION = "network-readiness"
 """Asked of chaincodes without a probe: that the chaincode refuses it shows that it answers."""
 _PAUSE_SECONDS = 0.05
@@ -33,6 +35,31 @@ def definition(chaincode: ChaincodeSpec, sequence: int = 1) -> Definition:
     if rule is None or rule.startswith("/"):
         return Definition(chaincode.name, chaincode.version, sequence, rule or CHANNEL_ENDORSEMENT)
     return Definition(chaincode.name, chaincode.version, sequence, parse_signature_rule(rule))
+
+
+async def insist(step: Callable[[], Awaitable[None]], seconds: float = READY_SECONDS) -> None:
+    """Do a step again while it is lost on its way, which may be for it counts as done once it is so.
+
+    An orderer that takes a transaction while the set of orderers, or the configuration, changes may drop it.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await step()
+        except (TimeoutError, grpc.aio.AioRpcError, LifecycleError) as error:
+            lost = isinstance(error, TimeoutError) or (
+                error.code() in _LOST if isinstance(error, grpc.aio.AioRpcError) else _void(error)
+            )
+            if not lost or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _void(error: LifecycleError) -> bool:
+    """Whether a transaction was in a block, and invalid for a reason that another attempt may not meet."""
+    return any(code in error.text for code in ("MVCC_READ_CONFLICT", "ENDORSEMENT_POLICY_FAILURE"))
 
 
 async def join_orderer(layout: Layout, connections: Connections, place: Place, block: bytes) -> None:
@@ -81,25 +108,26 @@ async def join_all(layout: Layout, connections: Connections) -> None:
 async def define(layout: Layout, connections: Connections, chaincode: ChaincodeSpec) -> None:
     """Have every organisation approve a chaincode's definition, and commit it."""
     organisations = [one for one in layout.state.spec.organisations if one.peers]
-    peers = await together(connections.peer(layout.peers(one)[0]) for one in organisations)
+    peers = await together(connections.peer(layout.peers(one)[0], ATTEMPT_SECONDS) for one in organisations)
     channel, wanted = layout.state.spec.channel, definition(chaincode)
     present = await peers[0].committed(channel, chaincode.name)
     if present is not None and all(present.approvals.get(one.msp_id) for one in organisations):
         return
     package_id = package(chaincode).package_id
-    await together(peer.approve(channel, wanted, package_id) for peer in peers)
-    await _commit(channel, wanted, peers)
+    await together(insist(lambda peer=peer: peer.approve(channel, wanted, package_id)) for peer in peers)
+    await insist(lambda: _commit(channel, wanted, peers))
 
 
 async def adopt(layout: Layout, connections: Connections, place: Place, chaincode: ChaincodeSpec) -> None:
     """Have a newcomer approve the definition that the channel has committed."""
-    peer = await connections.peer(place)
+    peer = await connections.peer(place, ATTEMPT_SECONDS)
     channel = layout.state.spec.channel
     present = await peer.committed(channel, chaincode.name)
     if present is None:
         raise ReadinessError(f"{place.name} has joined {channel}, and sees no chaincode {chaincode.name} there")
     if not present.approvals.get(place.organisation.msp_id):
-        await peer.approve(channel, definition(chaincode, present.sequence), package(chaincode).package_id)
+        wanted, package_id = definition(chaincode, present.sequence), package(chaincode).package_id
+        await insist(lambda: peer.approve(channel, wanted, package_id))
 
 
 async def caught_up(connections: Connections, place: Place, channel: str, height: int, seconds: float) -> None:

@@ -5,16 +5,19 @@ certificates and keys, ``processes/PROCESS`` what one process reads and writes, 
 ``state.json``.
 """
 
+import contextlib
 import datetime
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..fabric import configuration
 from ..fabric.configuration import Endpoint, Membership, genesis_block
 from ..fabric.packages import ChaincodePackage, ccaas_package
-from .identities import Authorities, Credentials, Kind, write_private
+from .errors import StateError
+from .identities import ROLE_ATTRIBUTE, Authorities, Credentials, Issued, Kind, write_private
 from .processes import (
     ORDERER_PORTS,
     PEER_PORTS,
@@ -227,21 +230,33 @@ def enrol(
     *,
     kind: Kind,
     role: str,
-    hosts: Iterable[str],
+    hosts: Collection[str],
 ) -> Credentials:
     """Issue a member's certificate (and with `hosts` a TLS server's certificate), and write both with their keys."""
     authorities = Authorities.load(organisation_folder(home, organisation.name))
     folder = organisation_folder(home, organisation.name) / "users" / name
-    hosts = tuple(hosts)
-    member = authorities.signing.issue(name, now, kind=kind, attributes={"fedfabric.role": role})
-    # The key first: a certificate on disk means that its key is there.
-    write_private(folder / KEY, member.key)
-    write_private(folder / CERTIFICATE, member.certificate, 0o644)
+    folder.parent.mkdir(exist_ok=True, mode=0o700)
+    attributes = {ROLE_ATTRIBUTE: role}
+    _place(folder, authorities.signing.issue(name, now, kind=kind, attributes=attributes))
     if hosts or kind == "admin":
-        server = authorities.tls.issue(name, now, hosts=hosts)
-        write_private(folder / "tls" / KEY, server.key)
-        write_private(folder / "tls" / CERTIFICATE, server.certificate, 0o644)
+        _place(folder / "tls", authorities.tls.issue(name, now, hosts=hosts))
     return credentials(home, organisation, name)
+
+
+def _place(folder: Path, issued: Issued) -> None:
+    """Write certificate and key so that the folder appears with both; whoever comes second finds the first's."""
+    if folder.exists():
+        return
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        write_private(staging / KEY, issued.key)
+        write_private(staging / CERTIFICATE, issued.certificate, 0o644)
+        with contextlib.suppress(OSError):  # a folder that is there and not empty is not replaced
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    if not folder.exists():
+        raise StateError(f"{folder} cannot be written: see whether its disk is full")
 
 
 def credentials(home: Path, organisation: OrganisationSpec, name: str) -> Credentials:

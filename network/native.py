@@ -18,10 +18,11 @@ from .programs import Programs, ensure
 from .runtime import LOOPBACK, ProcessSpec, ProcessState, Progress
 from .specification import interpreter_command
 from .supervisor import LOCK, LOGS, MAXIMUM_LINE_BYTES, folder_address, listening_ports, tail
+from .together import together
 
 READY_SECONDS = 30.0
 # What a process inherits from the command's environment; everything else is its own.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
 
 
 class NativeRuntime:
@@ -100,9 +101,7 @@ class NativeRuntime:
         """Start these at once, and wait until all of them listen."""
         running = {name for name, state in (await self.states()).items() if state.running}
         require_free_ports([process for process in processes if process.name not in running])
-        async with asyncio.TaskGroup() as group:
-            for process in processes:
-                group.create_task(self._start(process))
+        await together(self._start(process) for process in processes)
 
     async def _start(self, process: ProcessSpec) -> None:
         command = process.command

@@ -61,13 +61,14 @@ async def live_endorsers(
         running = [one for one in members if one.name not in refusals]
         answers = await together(_refusal(layout, connections, one) for one in running)
         refusals |= {one.name: text for one, text in zip(running, answers, strict=True) if text}
-    if len(members) - len(refusals) < needed:
+    live = [one for one in members if one.name not in refusals]
+    if len(live) < needed:
         named = "\n".join(f"  {name}: {text}" for name, text in refusals.items())
         raise OnboardingError(
-            f"{len(members) - len(refusals)} of {len(members)} organisations endorse now, and {needed} are needed while "
-            f"a newcomer joins; nothing was changed. Bring up first ('network up'):\n{named}"
+            f"{len(live)} of {len(members)} organisations endorse now, and {needed} are needed while a newcomer joins; "
+            f"nothing was changed. Bring up first ('network up'):\n{named}"
         )
-    return [one for one in members if one.name not in refusals]
+    return live
 
 
 async def _refusal(layout: Layout, connections: Connections, organisation: OrganisationSpec) -> str:

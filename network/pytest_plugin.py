@@ -5,8 +5,8 @@ It goes down at the end of the run, and when the run dies. What it offers is sai
 which a conftest.py overrides.
 
 Fixtures: `bft_network` (three organisations with a peer and an orderer each, and a regulator with an orderer),
-`raft_network` (two organisations with a peer each, one orderer), both native. A test that takes `runtime` is run once
-for each runtime: `native`, and `docker` where an engine answers (elsewhere it is skipped, and says so).
+`raft_network` (two organisations with a peer each, one orderer), both native. A test that takes `network_runtime` is
+run once for each runtime: `native`, and `docker` where an engine answers (elsewhere it is skipped, and says so).
 """
 
 import contextlib
@@ -65,11 +65,11 @@ def engine_answers() -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what takes `runtime` under each runtime."""
-    if "runtime" in metafunc.fixturenames:
+    """Run what takes `network_runtime` under each runtime."""
+    if "network_runtime" in metafunc.fixturenames:
         absent = pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers")
         docker = pytest.param("docker", marks=[pytest.mark.docker, absent])
-        metafunc.parametrize("runtime", ["native", docker], scope="module")
+        metafunc.parametrize("network_runtime", ["native", docker], scope="module")
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from fedfabric.network.pytest_plugin import bft_specification
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def own_network(runtime, tmp_path_factory, network_chaincodes):
+async def own_network(network_runtime, tmp_path_factory, network_chaincodes):
     """A network of one module alone, under one runtime."""
     spec = bft_specification(network_chaincodes)
-    async with Network(spec, home=tmp_path_factory.mktemp(runtime), runtime=runtime) as network:
+    async with Network(spec, home=tmp_path_factory.mktemp(network_runtime), runtime=network_runtime) as network:
         yield network

@@ -179,15 +179,15 @@ async def test_an_organisation_that_does_not_endorse_is_taken_out_again(own_netw
     await put(own_network, "mute", "at-last")
 
 
-async def test_a_network_is_adopted_repaired_taken_down_and_brought_up_again(runtime, tmp_path, network_chaincodes):
+async def test_a_network_is_adopted_repaired_and_brought_up_again(network_runtime, tmp_path, network_chaincodes):
     spec = raft_specification(network_chaincodes)
-    first = Network(spec, home=tmp_path / "net", runtime=runtime)
+    first = Network(spec, home=tmp_path / "net", runtime=network_runtime)
     try:
         await first.up()
         pids = {name: state.pid for name, state in (await first.runtime.states()).items()}
         await put(first, "alpha", "kept", "yes")
 
-        second = Network(spec, home=tmp_path / "net", runtime=runtime)
+        second = Network(spec, home=tmp_path / "net", runtime=network_runtime)
         await second.up()
         assert {name: state.pid for name, state in (await second.runtime.states()).items()} == pids
 
