@@ -125,11 +125,11 @@ def unpack(file: IO[bytes] | Any, folder: Path, limits: ArchiveLimits = DEFAULT_
 
 
 def _write(path: Path, content: IO[bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ArchiveError(f"{path.name} is in the archive twice") from error
+        raise ArchiveError(f"{path.name} or a folder above it is in the archive twice") from error
     with os.fdopen(handle, "wb") as file:
         while piece := content.read(_PIECE):
             file.write(piece)

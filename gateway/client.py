@@ -11,6 +11,7 @@ out, so that the key may live in a hardware module); the gateway never sees a pe
 """
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,6 @@ from ..chaincode.records import (
     Record,
     Revocation,
     SubmitJob,
-    canonical_json,
 )
 from ..fabric import blocks
 from ..fabric.identity import Signer
@@ -145,7 +145,7 @@ def _request(kind: type[AnyRecord], **fields: Any) -> AnyRecord:
         else value
         for name, value in fields.items()
     }
-    return records.parse(canonical_json(plain), kind)
+    return records.parse(json.dumps(plain).encode(), kind)
 
 
 class ConsortiumCalls(_Part):

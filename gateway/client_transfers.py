@@ -14,7 +14,7 @@ from ..aggregation import merkle_leaf
 from ..chaincode.records import Blob
 from .client_session import api_error
 from .errors import ApiError, CorruptError
-from .exchange import check_heading
+from .headings import check_heading
 from .segments import SEGMENT_BYTES
 from .v1 import blobs_pb2, datasets_pb2
 from .wire import to_record

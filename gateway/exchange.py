@@ -15,18 +15,19 @@ from typing import Final
 import grpc
 import structlog
 
-from ..aggregation.digests import merkle_leaf, merkle_root_of_digests
+from ..aggregation.digests import merkle_leaf
 from ..chaincode.records import Blob
 from .blobs import BlobMissingError, BlobStore, Upload
 from .configuration import split_address
 from .errors import CorruptError, NotFoundError
+from .headings import check_heading
 from .limits import Deadlines, Limits
 from .read_model import ReadModel
-from .segments import SEGMENT_BYTES, BlobBrokenError, segment_count
+from .segments import SEGMENT_BYTES, BlobBrokenError
 from .trust import Trust, UntrustedError
 from .v1 import blobs_pb2, blobs_pb2_grpc
 
-__all__ = ["Exchange", "PeerCredentials", "check_heading"]
+__all__ = ["Exchange", "PeerCredentials"]
 
 log = structlog.get_logger(__name__)
 
@@ -43,26 +44,6 @@ class PeerCredentials:
 
     def __repr__(self) -> str:
         return "PeerCredentials(…)"
-
-
-def check_heading(heading: blobs_pb2.BlobHeading, address: str, size: int | None, maximum: int) -> list[bytes]:
-    """The leaf hashes of a blob that is about to come.
-
-    Args:
-        heading: as it came.
-        address: what was asked for.
-        size: bytes that it must have; None takes any up to the maximum.
-        maximum: bytes.
-
-    Raises:
-        CorruptError: it is another blob, or larger than allowed.
-    """
-    if heading.size < 0 or heading.size > maximum or (size is not None and heading.size != size):
-        raise CorruptError(f"the blob offered has {heading.size} bytes, expected were {size or f'at most {maximum}'}")
-    leaves = [heading.leaves[at : at + 32] for at in range(0, len(heading.leaves), 32)]
-    if len(leaves) != segment_count(heading.size) or merkle_root_of_digests(leaves) != address:
-        raise CorruptError(f"the blob offered is not the one with the address {address}")
-    return leaves
 
 
 class Exchange:

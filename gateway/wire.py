@@ -4,6 +4,7 @@ A message has its record's fields (a test compares them), so one rule serves all
 the record's default, and what the record requires is passed on as it came, for the record to judge.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel
 
-from ..chaincode.records import MAX_REQUEST_BYTES, Record, canonical_json, parse
+from ..chaincode.records import MAX_REQUEST_BYTES, Record, parse
 from .v1 import records_pb2
 
 __all__ = ["to_message", "to_record"]
@@ -27,7 +28,7 @@ def to_record(message: Message, record: type[AnyRecord]) -> AnyRecord:
     Raises:
         Refusal: a field is missing or has a value that the record does not take; it names the field.
     """
-    return parse(canonical_json(_plain(message, record)), record, limit=MAX_REQUEST_BYTES)
+    return parse(json.dumps(_plain(message, record)).encode(), record, limit=MAX_REQUEST_BYTES)
 
 
 def to_message(record: Record, message: type[AnyMessage] | None = None) -> AnyMessage:
