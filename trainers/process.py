@@ -135,7 +135,9 @@ class Process:
         encoding = self.encoding(sum(registered.values()), len(members))
         number = state.round + 1
         kept = dict(state.client_states)
-        updates, scalars, saturated = [], list[Contribution](), {}
+        updates: list[Update] = []
+        contributions: list[Contribution] = []
+        saturated: dict[str, int] = {}
         for member in members:
             ctx = ClientContext(job, number, member, threads=threads)
             contribution, kept[member] = self.client(state.model, data[member], kept.get(member, {}), ctx)
@@ -144,11 +146,11 @@ class Process:
                 flatten(contribution), state.model.specs, contribution.weight, encoding, Rounding(secret, job, number)
             )
             updates.append(Update(member, encoded.tensors, contribution.weight))
-            scalars.append(contribution)
+            contributions.append(contribution)
             saturated[member] = encoded.saturated
         outcome = aggregate(state.model, updates, encoding, self.server_optimizer, state.optimizer)
-        names = sorted(set().union(*(contribution.scalars for contribution in scalars)))
-        means = {name: sum(c.scalars.get(name, 0.0) for c in scalars) / outcome.samples for name in names}
+        names = sorted(set().union(*(contribution.scalars for contribution in contributions)))
+        means = {name: sum(c.scalars.get(name, 0.0) for c in contributions) / outcome.samples for name in names}
         metrics = RoundMetrics(number, means, registered, saturated, outcome.digest)
         return replace(self._advance(state, outcome), client_states=kept), metrics
 
