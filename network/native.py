@@ -69,6 +69,7 @@ class NativeRuntime:
         """Connect to the network's supervisor, or start one that ends with this process until `keep`."""
         if await self._alive():
             return False
+        await self._release()  # of a supervisor that was killed
         answer = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

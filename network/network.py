@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 from pydantic import ValidationError
 
@@ -20,7 +20,7 @@ from .native import NativeRuntime
 from .observation import NetworkStatus, observe
 from .processes import SERVER_PORTS, Place, server_name
 from .runtime import LOOPBACK, ProcessState, Progress, Runtime
-from .specification import ChaincodeSpec, NetworkSpec, OrganisationSpec, Role
+from .specification import USER_NAME, ChaincodeSpec, NetworkSpec, OrganisationSpec, Role
 from .state import NetworkState, allocate_ports, operation
 from .together import together
 
@@ -269,8 +269,17 @@ class Network:
         """Give a person or program a certificate of its organisation with a role, or return what it has.
 
         With `hosts` it also gets a TLS server's certificate for these names and addresses.
+
+        Raises:
+            SpecificationError: there is no such organisation or role, or the name is not one.
         """
         described = self.spec.organisation(organisation)
+        if role not in get_args(Role):
+            raise SpecificationError(f"there is no role {role}: name one of {', '.join(get_args(Role))}")
+        if not USER_NAME.fullmatch(name) or name == ADMIN:
+            raise SpecificationError(
+                f"{name!r} is no user's name: take letters, digits and . _ -, a letter or digit first, and not {ADMIN}"
+            )
         present = founding.credentials(self.home, described, name)
         hosts = tuple(hosts)
         if present.certificate_path.exists() and (present.tls_certificate_path is not None or not hosts):

@@ -20,7 +20,8 @@ SMALLEST_BFT = 4
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
 """Lower-case letters, digits and single hyphens: names become host names, folders and common names."""
 MspId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]*$", max_length=64)]
-UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+USER_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+UserName = Annotated[str, StringConstraints(pattern=USER_NAME)]
 ChaincodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+([_-][A-Za-z0-9]+)*$", max_length=64)]
 Role = Literal["operator", "steward", "scientist", "auditor", "gateway"]
 

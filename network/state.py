@@ -1,6 +1,7 @@
 """What a network remembers on disk: ``state.json`` in its folder, replaced whole by every change."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,12 @@ FORMAT = 1
 FILE = "state.json"
 _LOCK = "operation.lock"
 _LOWEST_PORT = 10_000
+_DISK = {
+    errno.ENOSPC: "its disk is full; free some space",
+    errno.EDQUOT: "its user's quota is used up; free some space",
+    errno.EROFS: "it is on a read-only file system; name another one",
+    errno.EIO: "its disk fails; name another one",
+}
 
 
 class NetworkState(BaseModel):
@@ -139,4 +146,9 @@ def operation(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StateError(f"another command is changing the network in {home}: wait for it to end") from None
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            raise StateError(f"the folder {home} cannot be written: {_DISK[error.errno]}") from error
