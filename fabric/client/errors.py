@@ -42,6 +42,7 @@ __all__ = [
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 # A peer asks each endorser and orderer of a channel at most a few times; a longer list is not one of Fabric's.
 _MOST_DETAILS: Final = 1000
+_ORDERED: Final = re.compile(r"request already (processed|exists)")
 _CHAINCODE_RESPONSE: Final = re.compile(r"chaincode response (\d{3}), (.*)", re.DOTALL)
 
 
@@ -125,6 +126,15 @@ class SubmitError(GatewayError):
     """
 
     step = "submit"
+
+    @property
+    def already_ordered(self) -> bool:
+        """Whether each node that was heard says that it has the transaction already.
+
+        BFT orderers pass a transaction on to each other. One that hears of it from the peer only after it was ordered
+        refuses it, and enough of those refusals make the peer's Gateway service call a success UNAVAILABLE.
+        """
+        return bool(self.details) and all(_ORDERED.search(detail.message) for detail in self.details)
 
 
 class CommitStatusError(GatewayError):

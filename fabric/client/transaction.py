@@ -9,7 +9,7 @@ from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_
 
 from .calls import Calls
 from .commit import Commit
-from .errors import ForeignTransactionError, MalformedError
+from .errors import ForeignTransactionError, MalformedError, SubmitError
 from .messages import opened, transaction_headers
 
 __all__ = ["Transaction"]
@@ -121,6 +121,8 @@ class Transaction:
     async def submit(self) -> Commit:
         """Send it to the ordering service; sending the same transaction again is safe.
 
+        An ordering service that says that it has the transaction already has taken it.
+
         Raises:
             SubmitError: see there.
             UnsignedError: it is unsigned and the gateway can't sign.
@@ -128,13 +130,16 @@ class Transaction:
         self.sign()
         # Built first, so that nothing can fail once the transaction is on its way.
         commit = Commit.build(self._calls, self.channel_name, self.transaction_id, self.result)
-        await self._calls.submit(
-            gateway_pb2.SubmitRequest(
-                transaction_id=self.transaction_id,
-                channel_id=self.channel_name,
-                prepared_transaction=self._prepared.envelope,
-            )
+        request = gateway_pb2.SubmitRequest(
+            transaction_id=self.transaction_id,
+            channel_id=self.channel_name,
+            prepared_transaction=self._prepared.envelope,
         )
+        try:
+            await self._calls.submit(request)
+        except SubmitError as error:
+            if not error.already_ordered:
+                raise
         return commit
 
 

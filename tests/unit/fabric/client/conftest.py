@@ -67,6 +67,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
         self.hold_blocks.set()
         self.end_streams = asyncio.Event()
         self.stream_end = None
+        self.fail_after_submit = None
         self.port = 0
         self.server = None
 
@@ -120,19 +121,19 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
                     await step.abort(context)
                 await step()
             try:
-                return await handle(request)
+                return await handle(request, context)
             except WrongSignatureError as error:
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         finally:
             self.under_way -= 1
 
-    async def _evaluate(self, request):
+    async def _evaluate(self, request, _):
         arguments = self._proposed(request)[2]
         return gateway_pb2.EvaluateResponse(
             result=proposal_response_pb2.Response(status=200, payload=b"|".join(arguments))
         )
 
-    async def _endorse(self, request):
+    async def _endorse(self, request, _):
         header, payload, arguments = self._proposed(request)
         bare = proposal_pb2.ChaincodeProposalPayload(input=payload.input)
         digest = hashlib.sha256(header.channel_header + header.signature_header + bare.SerializeToString()).digest()
@@ -155,7 +156,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
         )
         return gateway_pb2.EndorseResponse(prepared_transaction=envelope)
 
-    async def _submit(self, request):
+    async def _submit(self, request, context):
         payload = common_pb2.Payload.FromString(request.prepared_transaction.payload)
         creator = common_pb2.SignatureHeader.FromString(payload.header.signature_header).creator
         _verify(creator, request.prepared_transaction.payload, request.prepared_transaction.signature)
@@ -171,6 +172,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
                 chaincode_id="kv", tx_id=request.transaction_id, event_name=arguments[1].decode(), payload=arguments[2]
             )
         await self.commit([(request.transaction_id, code, event)])
+        if self.fail_after_submit:
+            await self.fail_after_submit.abort(context)
         return gateway_pb2.SubmitResponse()
 
     async def commit(self, transactions):
@@ -190,7 +193,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
                     return number, code
         return None
 
-    async def _commit_status(self, request):
+    async def _commit_status(self, request, _):
         question = gateway_pb2.CommitStatusRequest.FromString(request.request)
         _verify(question.identity, request.request, request.signature)
         await self.hold_blocks.wait()

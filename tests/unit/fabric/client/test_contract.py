@@ -171,6 +171,26 @@ async def test_the_same_bytes_go_again_to_an_ordering_service_without_a_leader(c
     assert len(sent) == 1
 
 
+def heard(*messages):
+    said = "received unsuccessful response from orderer: status=SERVICE_UNAVAILABLE, info=failed to submit request: "
+    return [(f"orderer{number}:7050", "OrdererMSP", said + message) for number, message in enumerate(messages)]
+
+
+async def test_an_ordering_service_that_has_the_transaction_already_has_taken_it(contract, fake, failure):
+    details = heard("request already processed", "request already exists")
+
+    fake.fail_after_submit = failure(grpc.StatusCode.UNAVAILABLE, "insufficient number", details)
+    assert await contract.submit("put", "key", "value", retries=NO_RETRIES) == b"put|key|value"
+    assert fake.calls == ["Endorse", "Submit", "CommitStatus"]
+
+
+@pytest.mark.parametrize("details", [[], heard("request already processed", "no leader")])
+async def test_one_orderers_word_for_it_is_not_enough(contract, fake, failure, details):
+    fake.script["Submit"].append(failure(grpc.StatusCode.UNAVAILABLE, "insufficient number", details))
+    with pytest.raises(SubmitError):
+        await contract.submit("put", "key", "value", retries=NO_RETRIES)
+
+
 @pytest.mark.parametrize("code", [grpc.StatusCode.ABORTED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN])
 async def test_other_failures_to_submit_are_the_callers(contract, fake, failure, code):
     fake.script["Submit"].append(failure(code))
