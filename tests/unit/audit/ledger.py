@@ -98,8 +98,38 @@ class House:
         return Membership(self.msp_id, (self.authorities.signing.certificate,), (self.authorities.tls.certificate,))
 
 
+class Blobs:
+    """Blobs by their addresses."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+
+    def put(self, data: bytes, digest: str, folder: Path) -> dict[str, Any]:
+        """Keep bytes under their address; the reference that records hold."""
+        path = folder / "incoming"
+        path.write_bytes(data)
+        address = address_of(path)
+        path.unlink()
+        self.blobs[address] = data
+        return {"address": address, "digest": digest, "size": len(data)}
+
+    def put_tensors(self, tensors: Any, folder: Path) -> dict[str, Any]:
+        """Keep tensors as a safetensors file."""
+        path = folder / "tensors"
+        write_tensors(path, tensors)
+        data = path.read_bytes()
+        path.unlink()
+        return self.put(data, manifest_of(tensors).digest, folder)
+
+    def write_blobs(self, folder: Path) -> None:
+        """Write each blob into a file named by its address."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for address, data in self.blobs.items():
+            (folder / address).write_bytes(data)
+
+
 @dataclass
-class Ledger:
+class Ledger(Blobs):
     """The chain so far, and the state that it leaves."""
 
     houses: dict[str, House]
@@ -317,33 +347,12 @@ class Ledger:
         self.last_config = len(self.blocks)
         self.cut([envelope.SerializeToString()])
 
-    # -- blobs
-
-    def put(self, data: bytes, digest: str, folder: Path) -> dict[str, Any]:
-        """Keep bytes under their address; the reference that records hold."""
-        path = folder / "incoming"
-        path.write_bytes(data)
-        address = address_of(path)
-        path.unlink()
-        self.blobs[address] = data
-        return {"address": address, "digest": digest, "size": len(data)}
-
-    def put_tensors(self, tensors: Any, folder: Path) -> dict[str, Any]:
-        """Keep tensors as a safetensors file."""
-        path = folder / "tensors"
-        write_tensors(path, tensors)
-        data = path.read_bytes()
-        path.unlink()
-        return self.put(data, manifest_of(tensors).digest, folder)
-
     def write(self, folder: Path) -> Path:
         """Write the folder that an auditor is given."""
         (folder / "blocks").mkdir(parents=True, exist_ok=True)
-        (folder / "blobs").mkdir(exist_ok=True)
         for number, block in enumerate(self.blocks):
             (folder / "blocks" / block_file_name(number)).write_bytes(block.SerializeToString())
-        for address, data in self.blobs.items():
-            (folder / "blobs" / address).write_bytes(data)
+        self.write_blobs(folder / "blobs")
         return folder
 
     def copy(self) -> "Ledger":
@@ -390,11 +399,11 @@ class RunSettings:
 class Run:
     """A job from the founding to its end."""
 
-    def __init__(self, folder: Path, settings: RunSettings | None = None) -> None:
+    def __init__(self, folder: Path, settings: RunSettings | None = None, ledger: Any = None) -> None:
         self.folder = folder
         self.settings = settings or RunSettings()
         names = (*MEMBERS, ORDERING, *((self.settings.late,) if self.settings.late else ()))
-        self.ledger = Ledger({name: House(name) for name in names})
+        self.ledger = ledger or Ledger({name: House(name) for name in names})
         self.model: Any = MemoryTensors(
             {"weight": np.linspace(-1, 1, 300, dtype=np.float32).reshape(20, 15), "steps": np.arange(3)}
         )
