@@ -13,10 +13,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel
 
-from ..chaincode.records import MAX_REQUEST_BYTES, Record, parse
+from ..chaincode.records import Record, parse
 from .v1 import records_pb2
 
 __all__ = ["to_message", "to_record"]
+
+_MAXIMUM_BYTES = 8 << 20  # a message is bounded by gRPC already; a report may be longer than a request
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -28,7 +30,7 @@ def to_record(message: Message, record: type[AnyRecord]) -> AnyRecord:
     Raises:
         Refusal: a field is missing or has a value that the record does not take; it names the field.
     """
-    return parse(json.dumps(_plain(message, record)).encode(), record, limit=MAX_REQUEST_BYTES)
+    return parse(json.dumps(_plain(message, record)).encode(), record, limit=_MAXIMUM_BYTES)
 
 
 def to_message(record: Record, message: type[AnyMessage] | None = None) -> AnyMessage:
@@ -46,18 +48,20 @@ def _plain(message: Message, record: type[BaseModel]) -> dict[str, Any]:
         if field is None:
             continue
         value = getattr(message, name)
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            if value or info.is_required():
-                found[name] = dict(value)
-        elif field.label == FieldDescriptor.LABEL_REPEATED:
-            if value or info.is_required():
-                found[name] = [_inner(field, item, info.annotation) for item in value]
-        elif field.has_presence:
-            if message.HasField(name):
-                found[name] = _inner(field, value, info.annotation)
-        elif value or info.is_required():
-            found[name] = value
+        if field.has_presence and not message.HasField(name):
+            if info.is_required() and type(None) in getattr(info.annotation, "__args__", ()):
+                found[name] = None
+        elif field.has_presence or value or info.is_required():
+            found[name] = _value(field, value, info.annotation)
     return found
+
+
+def _value(field: FieldDescriptor, value: Any, annotation: Any) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(value)
+    if field.label == FieldDescriptor.LABEL_REPEATED:
+        return [_inner(field, item, annotation) for item in value]
+    return _inner(field, value, annotation)
 
 
 def _inner(field: FieldDescriptor, value: Any, annotation: Any) -> Any:

@@ -17,6 +17,7 @@ from fedfabric.chaincode.records import (
     DatasetUse,
     Job,
     Member,
+    MintRequest,
     Output,
     Plan,
     ServerOptimizer,
@@ -231,7 +232,7 @@ class House:
         """Wait until an organisation's gateway shows a block."""
         auditor = await self.client(organisation, "auditor")
         async with asyncio.timeout(30):
-            while (await auditor.describe()).block_number < block:
+            while (await auditor.describe()).block_number < block:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
 
     async def data_of(self, name: str, submitter: str, *others: str) -> tuple[DatasetUse, ...]:
@@ -275,7 +276,7 @@ class House:
         """A job at an organisation's gateway, once it is there."""
         auditor = await self.client(organisation, "auditor")
         async with asyncio.timeout(30):
-            while job not in {one.id for one in await auditor.jobs.list()}:
+            while job not in {one.id for one in await auditor.jobs.list()}:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
         return await auditor.jobs.show(job)
 
@@ -300,8 +301,6 @@ class House:
 
 
 def _mint(mint: str, owner: str, amount: int) -> bytes:
-    from fedfabric.chaincode.records import MintRequest
-
     return MintRequest(id=mint, owner=owner, amount=str(amount)).canonical()
 
 
