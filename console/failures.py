@@ -69,7 +69,16 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, BaseExceptionGroup):
         # Tasks that ran side by side: the first of them to fail tells why.
         return explain(error.exceptions[0])
-    for source in (_of_validation, _of_extras, _of_system, _of_network, _of_gateway, _of_trainers, _of_audit):
+    for source in (
+        _of_validation,
+        _of_extras,
+        _of_system,
+        _of_network,
+        _of_gateway,
+        _of_fabric,
+        _of_trainers,
+        _of_audit,
+    ):
         if failure := source(error):
             return failure
     return _internal(error)
@@ -156,6 +165,14 @@ def _of_gateway(error: BaseException) -> Failure | None:
             remedy=f"see docs/reference/errors.md, {error.code}",
         )
     return None
+
+
+def _of_fabric(error: BaseException) -> Failure | None:
+    if (client := _loaded("fabric.client.errors")) is None or not isinstance(error, client.ClientError):
+        return None
+    from ..gateway.errors import from_client
+
+    return _of_gateway(from_client(error))
 
 
 def _of_trainers(error: BaseException) -> Failure | None:

@@ -5,6 +5,7 @@ of their own with ``fedfabric.connect(profile).consortium``.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -16,11 +17,17 @@ from ..chaincode.records import (
     ConsortiumView,
     Member,
     quorum,
+    read_refusal,
+    refusals,
 )
-from ..fabric.client import Contract, connect, open_channel
+from ..fabric.client import Contract, EndorseError, connect, open_channel
 
 if TYPE_CHECKING:
     from ..network import Network
+
+
+SEEN_SECONDS = 15.0
+PAUSE_SECONDS = 0.05
 
 
 async def found(network: "Network") -> Consortium:
@@ -66,8 +73,17 @@ async def _change(network: "Network", voters: Iterable[str], change: ConsortiumC
     async with asyncio.TaskGroup() as group:
         for name in voters:
             group.create_task(approve(name))
+    deadline = time.monotonic() + SEEN_SECONDS
     async with _contract(network, voters[0]) as contract:
-        return Consortium.model_validate_json(await contract.submit("apply", change.canonical()))
+        while True:
+            try:
+                return Consortium.model_validate_json(await contract.submit("apply", change.canonical()))
+            except EndorseError as error:
+                # The others' approvals are committed; the peers that endorse this may be a block behind.
+                refusal = read_refusal(error.refusal.message) if error.refusal else None
+                if not isinstance(refusal, refusals.QuorumMissing) or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _show(contract: Contract) -> Consortium | None:

@@ -336,7 +336,7 @@ def audit_command(folder: Path, genesis: str) -> str:
 
 
 def with_seconds(state: Round, reports: Iterable["RoundReport"]) -> Round:
-    """A round with the seconds of its slowest member: training and checking, moving and summing, the rest the ledger."""
+    """A round with its slowest member's seconds: training and checking, moving and summing; the rest is the ledger."""
     reports = list(reports)
     first = reports[0]
     whole = (first.ended_ms - first.opened_ms) / 1000 if first.ended_ms else 0.0
