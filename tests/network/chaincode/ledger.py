@@ -28,6 +28,8 @@ class Ledger:
     def __init__(self, network: Network, chaincode: str) -> None:
         self.network = network
         self.chaincode = chaincode
+        self.endorsers: tuple[str, ...] = ()
+        """Who endorses when a call does not say; nobody in particular when empty."""
         self._stack = contextlib.AsyncExitStack()
         self._gateways: dict[tuple[str, str, str], Gateway] = {}
         self._channels: dict[str, Any] = {}
@@ -83,7 +85,7 @@ class Ledger:
                 function,
                 request if isinstance(request, bytes) else canonical_json(request),
                 retries=retries,
-                endorsing_organizations=[self.msp(one) for one in endorsers],
+                endorsing_organizations=[self.msp(one) for one in endorsers or self.endorsers],
                 before_submit=note,
             )
         await self.settle(seen[-1])
