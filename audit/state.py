@@ -25,6 +25,7 @@ CREATE TABLE rows (
   key BLOB PRIMARY KEY, value BLOB NOT NULL, block INTEGER NOT NULL, place INTEGER NOT NULL,
   tx TEXT NOT NULL, msp TEXT NOT NULL, role TEXT NOT NULL, function TEXT NOT NULL, time_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE transactions (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -114,6 +115,11 @@ class State:
                 writer.time_ms,
             ),
         )
+
+    def first_use(self, transaction_id: str) -> bool:
+        """Note a valid transaction's id; return False where it was used before."""
+        cursor = self._database.execute("INSERT OR IGNORE INTO transactions VALUES (?)", (transaction_id,))
+        return cursor.rowcount == 1
 
     def delete(self, key: str) -> None:
         """Delete a row."""

@@ -44,13 +44,7 @@ class TransactionAuditor:
     def take(self, block: Block, transaction: Transaction, policies: ChannelPolicies, channel: str) -> Writer | None:
         """Check one transaction; return its writer if it is a valid one of our chaincode, whose writes now hold."""
         link = describe_transaction(block.number, transaction)
-        if transaction.flaw:
-            if transaction.is_valid:
-                self._findings.broken(Check.CHAIN, link, f"marked valid, but {transaction.flaw}")
-            return None
-        if transaction.channel_name != channel:
-            if transaction.is_valid:
-                self._findings.broken(Check.CREATORS, link, f"is for channel {printable(transaction.channel_name)}")
+        if not self._check_form(transaction, channel, link):
             return None
         role = self._check_creator(block, transaction, policies, link)
         action = transaction.action
@@ -64,20 +58,30 @@ class TransactionAuditor:
         ours = action.access(self._chaincode)
         if ours is None and action.chaincode != self._chaincode:
             return None
-        creator = transaction.creator
-        function = action.arguments[0].decode("utf-8", "replace") if action.arguments else ""
-        writer = Writer(
-            version=Version(block.number, transaction.number),
-            transaction_id=transaction.transaction_id,
-            msp=creator.msp_id if creator else "",
-            role=role,
-            function=printable(function),
-            time_ms=transaction.timestamp_ms,
-        )
+        if not self._state.first_use(transaction.transaction_id):
+            self._findings.broken(Check.VERSIONS, link, "a transaction of this id was valid before")
         if ours is not None:
             self._check_versions(ours, link)
         self._check_contract(transaction, action, ours, link)
-        return writer
+        return Writer(
+            version=Version(block.number, transaction.number),
+            transaction_id=transaction.transaction_id,
+            msp=transaction.creator.msp_id if transaction.creator else "",
+            role=role,
+            function=printable(action.arguments[0].decode("utf-8", "replace")) if action.arguments else "",
+            time_ms=transaction.timestamp_ms,
+        )
+
+    def _check_form(self, transaction: Transaction, channel: str, link: str) -> bool:
+        """Return whether a transaction can be read and is for this channel; a valid one must."""
+        if transaction.flaw:
+            self._broken_if_valid(transaction, Check.CHAIN, link, f"marked valid, but {transaction.flaw}")
+            return False
+        if transaction.channel_name != channel:
+            text = f"is for channel {printable(transaction.channel_name)}"
+            self._broken_if_valid(transaction, Check.CREATORS, link, text)
+            return False
+        return True
 
     def apply(self, access: NamespaceAccess, writer: Writer) -> None:
         """Put a valid transaction's writes into the state."""

@@ -11,6 +11,7 @@ Source: Fabric's `protoutil/blockutils.go` (hashes, signatures) and fabric-proto
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -331,23 +332,25 @@ def block_file_name(number: int) -> str:
     return f"{number:08d}.block"
 
 
-def block_files(folder: Path) -> tuple[Path, ...]:
-    """Return the block files of a folder in the order of their numbers.
+def count_blocks(folder: Path) -> int:
+    """Return how many block files a folder holds, numbered from 0 without a gap.
 
     Raises:
         BlockError: there are none, or one is missing in between or at the beginning.
     """
-    found = {}
-    for path in folder.iterdir():
-        named = _FILE_NAME.fullmatch(path.name)
-        if named:
-            found[int(named[1])] = path
-    if not found:
+    count, last = 0, -1
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            named = _FILE_NAME.fullmatch(entry.name)
+            if named and entry.name == block_file_name(int(named[1])):
+                count += 1
+                last = max(last, int(named[1]))
+    if not count:
         raise BlockError(f"{folder}: no files NNNNNNNN.block")
-    for expected, number in enumerate(sorted(found)):
-        if number != expected:
-            raise BlockError(f"{folder}: {block_file_name(expected)} is missing", expected)
-    return tuple(found[number] for number in sorted(found))
+    if count <= last:
+        missing = next(number for number in range(count + 1) if not (folder / block_file_name(number)).exists())
+        raise BlockError(f"{folder}: {block_file_name(missing)} is missing", missing)
+    return count
 
 
 def read_blocks(folder: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Block]:
@@ -356,7 +359,8 @@ def read_blocks(folder: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Block
     Raises:
         BlockError: a file is missing, no plain file, too long, not a block, or another block than its name says.
     """
-    for number, path in enumerate(block_files(folder)):
+    for number in range(count_blocks(folder)):
+        path = folder / block_file_name(number)
         if not path.is_file():
             raise BlockError(f"{path.name} is not a plain file", number)
         with path.open("rb") as file:

@@ -30,11 +30,14 @@ from fedfabric.aggregation import (
     MemoryTensors,
     RingEncoding,
     Rounding,
+    TensorFile,
+    TensorFileError,
     aggregate,
     encode_update,
     manifest_of,
     server_optimizer,
     tagged_hash,
+    to_arrays,
     write_tensors,
 )
 from fedfabric.aggregation import Update as EncodedUpdate
@@ -414,6 +417,8 @@ class Run:
         """Every round's outcome, as attested."""
         self.alterations: dict[str, Any] = {}
         """By function: what a modified chaincode makes of its writes."""
+        self.spoiled_update: tuple[str, Any] = ("", None)
+        """A member, and what it makes of its update's bytes in round 1."""
         self.false_digest = ""
         """What every member attests instead of the true digest."""
         self.samples = {msp: 100 + 10 * number for number, msp in enumerate((*MEMBERS, self.settings.late or "-"))}
@@ -522,6 +527,25 @@ class Run:
         await self.ledger.submit(MEMBERS[0], "scientist", "training:add", {"job": JOB, "dataset": self.use(late)})
         await self.approve(late)
 
+    def spoil(self, data: bytes) -> tuple[dict[str, Any], Any]:
+        """Commit other bytes than an honest update; their tensors, None where they are none."""
+        data = self.spoiled_update[1](data) or b"."
+        path = self.folder / "spoiled"
+        path.write_bytes(data)
+        try:
+            with TensorFile(path) as file:
+                tensors = MemoryTensors(to_arrays(file))
+        except TensorFileError:
+            return self.ledger.put(data, "ab" * 32, self.folder), None
+        return self.ledger.put(data, manifest_of(tensors).digest, self.folder), tensors
+
+    async def grow(self, blocks: int) -> "Ledger":
+        """Add blocks with approvals of mints to a ledger."""
+        for number in range(blocks):
+            request = {"id": f"more{number}", "owner": MEMBERS[0], "amount": "1"}
+            await self.ledger.submit(MEMBERS[number % 3], "operator", "tokens:approve", request)
+        return self.ledger
+
     async def round(self, number: int, members: tuple[str, ...]) -> None:
         ledger = self.ledger
         encoding = RingEncoding(float(CLIP), sum(self.samples[msp] for msp in members), len(members))
@@ -531,7 +555,10 @@ class Run:
             delta = MemoryTensors({"delta/weight": generator.normal(0, 0.1, (20, 15)).astype(np.float32)})
             rounding = Rounding(msp.encode().ljust(32, b"."), JOB, number)
             encoded = encode_update(delta, self.model.specs, self.samples[msp], encoding, rounding)
-            blob = ledger.put_tensors(encoded.tensors, self.folder)
+            tensors: Any = encoded.tensors
+            blob = ledger.put_tensors(tensors, self.folder)
+            if number == 1 and msp == self.spoiled_update[0]:
+                blob, tensors = self.spoil(ledger.blobs.pop(blob["address"]))
             request = {
                 "job": JOB,
                 "round": number,
@@ -542,7 +569,8 @@ class Run:
             }
             await ledger.submit(msp, "gateway", "training:update", request)
             self.updates.append(request)
-            updates.append(EncodedUpdate(msp, encoded.tensors, self.samples[msp]))
+            if tensors is not None:
+                updates.append(EncodedUpdate(msp, tensors, self.samples[msp]))
         if number == 1 and self.settings.late:
             await self.join()
         await ledger.submit(members[1], "gateway", "training:close", {"job": JOB, "round": number})

@@ -1,0 +1,94 @@
+"""An audit holds one block at a time, and whatever bytes it is given, it ends with a report."""
+
+import random
+import tracemalloc
+
+import pytest
+from fabric_protos.common import common_pb2
+from fedfabric.audit import verify_job
+from fedfabric.fabric.blocks import block_file_name
+from fedfabric.tests.unit.audit.ledger import JOB, MEMBERS, Run
+
+
+@pytest.fixture(scope="module")
+async def run(tmp_path_factory) -> Run:
+    return await Run(tmp_path_factory.mktemp("run")).run()
+
+
+async def test_memory_does_not_grow_with_the_ledger(run, tmp_path):
+    def peak(ledger, folder) -> int:
+        ledger.write(folder)
+        tracemalloc.start()
+        try:
+            assert verify_job(folder, None, ledger.genesis_hash, JOB).verified
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    short = run.ledger.copy()
+    peak(short, tmp_path / "first")  # what is loaded once is not counted
+    before = peak(short, tmp_path / "short")
+    later = len(short.blocks)
+    grown = await Run(tmp_path, None, run.ledger.copy()).grow(later * 2)
+    after = peak(grown, tmp_path / "long")
+    assert len(grown.blocks) == 3 * later
+    assert after < before + 1024 * 1024
+
+
+def test_any_byte_changed_in_a_blocks_signed_part_is_found(run, tmp_path):
+    ledger, source = run.ledger, random.Random(20260101)
+    folder = ledger.write(tmp_path)
+    for _ in range(25):
+        number = source.randrange(len(ledger.blocks))
+        path = folder / "blocks" / block_file_name(number)
+        whole = path.read_bytes()
+        changed = bytearray(whole)
+        changed[source.randrange(len(changed))] ^= 1 << source.randrange(8)
+        path.write_bytes(bytes(changed))
+        report = verify_job(folder, None, ledger.genesis_hash, JOB)
+        if signed_part(bytes(changed)) != signed_part(whole):
+            assert not report.verified
+            assert report.findings
+        path.write_bytes(whole)
+    assert verify_job(folder, None, ledger.genesis_hash, JOB).verified
+
+
+def signed_part(data: bytes) -> tuple[bytes, list[bytes]] | None:
+    """What orderers sign of a block: its header, and by the data hash its transactions."""
+    try:
+        block = common_pb2.Block.FromString(data)
+    except ValueError:
+        return None
+    return block.header.SerializeToString(), list(block.data.data)
+
+
+def test_any_bytes_in_place_of_blobs_are_a_report(run, tmp_path):
+    source = random.Random(7)
+    ledger = run.ledger.copy()
+    for address in list(ledger.blobs):
+        ledger.blobs[address] = source.randbytes(source.choice([0, 1, 7, 8, 100, 5000]))
+    report = verify_job(ledger.write(tmp_path), None, ledger.genesis_hash, JOB)
+    assert not report.verified
+    assert {finding.check.value for finding in report.findings} == {"blobs"}
+
+
+class TestMisconductOnRecord:
+    """What a member commits is its own fault: the job's verdict stands, and the report says who."""
+
+    @pytest.mark.parametrize("rubbish", [b"not tensors at all", b""])
+    async def test_an_update_that_is_no_tensors_is_left_out_by_everybody(self, tmp_path, rubbish):
+        report = await self.report(tmp_path, update=lambda _: rubbish)
+        assert report.verified
+        assert [one.link for one in report.remarks] == [f"update of {MEMBERS[1]} in round 1 of job {JOB}"]
+
+    async def test_an_update_beyond_its_weight_is_left_out_by_everybody(self, tmp_path):
+        report = await self.report(tmp_path, update=lambda data: data[:-4] + b"\xff\xff\xff\x7f")
+        assert report.verified
+        assert "exceeds the range of its weight" in report.remarks[0].text
+
+    async def report(self, tmp_path, update):
+        (tmp_path / "run").mkdir()
+        run = Run(tmp_path / "run")
+        run.spoiled_update = (MEMBERS[1], update)
+        await run.run()
+        return verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB)
