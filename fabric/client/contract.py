@@ -1,14 +1,12 @@
 """A contract: submitting transactions to a chaincode and evaluating them."""
 
-import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from .calls import Calls
 from .commit import Commit
-from .errors import CommitError, EndorseError, SubmitError
+from .errors import CommitError, CommitStatusError, EndorseError, GatewayError, SubmitError
 from .proposal import Proposal, endorse, evaluate
 from .retries import Retries
 from .transaction import Transaction
@@ -59,22 +57,22 @@ class Contract:
             UnsignedError: the gateway was connected without a signer.
         """
         retries = self._retries if retries is None else retries
-        seen: Counter[object] = Counter()
 
-        def propose() -> Proposal:
-            return self.propose(
-                transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
+        async def take_through() -> bytes:
+            commit = await self.submit_async(
+                transaction,
+                *arguments,
+                transient=transient,
+                endorsing_organizations=endorsing_organizations,
+                before_submit=before_submit,
+                retries=retries,
             )
+            status = await retries.run(commit.status, CommitStatusError)
+            if not status.successful:
+                raise CommitError(status.code, status.transaction_id, status.block_number)
+            return commit.result
 
-        while True:
-            try:
-                return await self._take_through(propose, before_submit, retries)
-            except (EndorseError, CommitError) as error:
-                cause = error.code
-                seen[cause] += 1
-                if seen[cause] > retries.allowed(error):
-                    raise
-            await asyncio.sleep(retries.pause(seen.total()))
+        return await retries.run(take_through, CommitError)
 
     async def submit_async(
         self,
@@ -90,13 +88,18 @@ class Contract:
         Raises:
             EndorseError, SubmitError, UnsignedError: as `submit`.
         """
-        endorsed = await endorse(
-            self._calls,
-            lambda: self.propose(
+        retries = self._retries if retries is None else retries
+
+        def propose() -> Proposal:
+            return self.propose(
                 transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
-            ),
-        )
-        return await self._send(endorsed, before_submit, self._retries if retries is None else retries)
+            )
+
+        endorsed = await retries.run(lambda: endorse(self._calls, propose), EndorseError)
+        endorsed.sign()
+        if before_submit is not None:
+            await before_submit(endorsed)
+        return await retries.run(endorsed.submit, SubmitError)
 
     async def evaluate(
         self,
@@ -111,12 +114,13 @@ class Contract:
             GatewayError: the peer could not, or the contract refused (`refusal`).
             UnsignedError: the gateway was connected without a signer.
         """
-        return await evaluate(
-            self._calls,
-            lambda: self.propose(
+
+        def propose() -> Proposal:
+            return self.propose(
                 transaction, *arguments, transient=transient, endorsing_organizations=endorsing_organizations
-            ),
-        )
+            )
+
+        return await self._retries.run(lambda: evaluate(self._calls, propose), GatewayError)
 
     def propose(
         self,
@@ -136,26 +140,3 @@ class Contract:
             transient=transient,
             endorsing_organizations=endorsing_organizations,
         )
-
-    async def _take_through(
-        self, propose: Callable[[], Proposal], before_submit: BeforeSubmit | None, retries: Retries
-    ) -> bytes:
-        commit = await self._send(await endorse(self._calls, propose), before_submit, retries)
-        status = await commit.status()
-        if not status.successful:
-            raise CommitError(status.code, status.transaction_id, status.block_number)
-        return commit.result
-
-    async def _send(self, transaction: Transaction, before_submit: BeforeSubmit | None, retries: Retries) -> Commit:
-        transaction.sign()
-        if before_submit is not None:
-            await before_submit(transaction)
-        attempt = 0
-        while True:
-            try:
-                return await transaction.submit()
-            except SubmitError as error:
-                attempt += 1
-                if attempt > retries.allowed(error):
-                    raise
-            await asyncio.sleep(retries.pause(attempt))

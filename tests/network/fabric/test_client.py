@@ -164,6 +164,18 @@ async def test_too_few_endorsements_are_tried_twice_and_change_nothing(alpha, ke
     assert await alpha.kv.evaluate("get", key) == b""
 
 
+async def test_bft_orderers_that_hear_late_of_a_transaction_do_not_fail_it(bft_network, key):
+    """Under load some orderers get a transaction after its block, and refuse it as already processed."""
+    user = await bft_network.enrol("cleveland", "client")
+    organisation = bft_network.organisations["cleveland"]
+    async with open_channel(organisation.peer_endpoint, organisation.peer_tls_ca.read_bytes()) as channel:
+        # Few enough that no proposal waits at a peer for longer than these networks' window of one second.
+        gateway = connect(channel, user.identity(), user.signer(), in_flight=48)
+        contract = gateway.network(bft_network.channel_name).contract("kv")
+        results = await asyncio.gather(*(contract.submit("put", f"{key}/{i}", "v" * 256) for i in range(300)))
+    assert results == [f"{key}/{i}".encode() for i in range(300)]
+
+
 # Replays and forgeries
 
 

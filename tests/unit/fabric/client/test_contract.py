@@ -155,6 +155,14 @@ async def test_endorsers_at_different_heights_are_asked_again(contract, fake, fa
     assert fake.calls.count("Endorse") == 2
 
 
+async def test_endorsers_that_stay_at_different_heights_are_given_up(contract, fake, failure, swift):
+    said = [("peer2:7051", "Org2MSP", "ProposalResponsePayloads do not match")]
+    fake.script["Endorse"] += [failure(grpc.StatusCode.ABORTED, "failed to collect enough", said)] * 100
+    with pytest.raises(EndorseError):
+        await contract.submit("put", "key", "value")
+    assert fake.calls.count("Endorse") == swift.conflicts + 1
+
+
 async def test_a_contracts_refusal_is_not_tried_again(contract, fake, failure):
     said = [("peer1:7051", "Org1MSP", "chaincode response 403, no")]
     fake.script["Endorse"].append(failure(grpc.StatusCode.ABORTED, "failed", said))
@@ -199,11 +207,53 @@ async def test_other_failures_to_submit_are_the_callers(contract, fake, failure,
     assert fake.calls == ["Endorse", "Submit"]
 
 
-async def test_an_unknown_outcome_is_not_tried_again(contract, fake, failure):
-    fake.script["CommitStatus"].append(failure(grpc.StatusCode.UNAVAILABLE))
+async def test_a_peer_that_restarts_is_asked_again_how_it_ended_but_nothing_is_submitted_again(contract, fake, failure):
+    fake.script["CommitStatus"] += [failure(grpc.StatusCode.UNAVAILABLE)] * 2
+    await contract.submit("put", "key", "value")
+    assert fake.calls == ["Endorse", "Submit", *["CommitStatus"] * 3]
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED])
+async def test_an_unknown_outcome_is_not_tried_again(contract, fake, failure, code):
+    fake.script["CommitStatus"].append(failure(code))
     with pytest.raises(CommitStatusError):
         await contract.submit("put", "key", "value")
     assert fake.calls == ["Endorse", "Submit", "CommitStatus"]
+
+
+async def test_an_outcome_that_stays_unknown_is_given_up(contract, fake, failure, swift):
+    fake.script["CommitStatus"] += [failure(grpc.StatusCode.UNAVAILABLE)] * 100
+    with pytest.raises(CommitStatusError):
+        await contract.submit("put", "key", "value")
+    assert fake.calls.count("CommitStatus") == swift.unavailable + 1
+    assert fake.calls.count("Submit") == 1
+
+
+@pytest.mark.parametrize(("call", "method"), [("evaluate", "Evaluate"), ("submit", "Endorse")])
+async def test_a_peer_that_is_away_is_asked_again(contract, fake, failure, call, method):
+    fake.script[method] += [failure(grpc.StatusCode.UNAVAILABLE, "connection refused")] * 2
+    assert await getattr(contract, call)("put", "key") == b"put|key"
+    assert fake.calls.count(method) == 3
+
+
+async def test_an_endorser_that_could_not_be_reached_is_asked_again(contract, fake, failure):
+    said = "rpc error: code = Canceled desc = grpc: the client connection is closing"
+    fake.script["Endorse"].append(failure(grpc.StatusCode.ABORTED, "failed", [("peer2:7051", "Org2MSP", said)]))
+    assert await contract.submit("put", "key") == b"put|key"
+    assert fake.calls.count("Endorse") == 2
+
+
+async def test_an_endorser_that_refused_beside_one_that_could_not_be_reached_is_not_asked_again(
+    contract, fake, failure
+):
+    said = [
+        ("peer2:7051", "Org2MSP", "rpc error: code = Unavailable desc = connection refused"),
+        ("peer3:7051", "Org3MSP", "chaincode response 403, no"),
+    ]
+    fake.script["Endorse"].append(failure(grpc.StatusCode.ABORTED, "failed", said))
+    with pytest.raises(EndorseError):
+        await contract.submit("put", "key")
+    assert fake.calls == ["Endorse"]
 
 
 async def test_retries_can_be_turned_off(contract, fake):
