@@ -38,6 +38,11 @@ class Round:
     final: bool = False
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing more is to come: final on the ledger, and scored."""
+        return self.final and bool(self.pooled)
+
+    @property
     def parts(self) -> tuple[float, float, float]:
         """Seconds spent training, on the ledger, moving."""
         return self.training_s, self.ledger_s, self.moving_s
@@ -86,11 +91,12 @@ class Display:
         self._refresh()
 
     def round(self, state: Round) -> None:
-        """Show a round as it stands now; without a terminal only when it is final."""
+        """Show a round as it stands now; without a terminal once, when it is final and scored."""
+        before = self._rounds.get(state.number)
         self._rounds[state.number] = state
         if self._live:
             self._refresh()
-        elif state.final:
+        elif state.complete and not (before and before.complete):
             self.note(as_line(state))
 
     def _refresh(self) -> None:

@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 
 PLAN = Path(__file__).resolve().parents[2] / "examples" / "heart_disease"
 TITLES = {hospital.msp_id: hospital.title for hospital in HOSPITALS}
+ONBOARDING_SHARE = 6
+"""The fourth hospital's onboarding begins after this part of the rounds; it takes several, and ends about half way."""
 NETWORK = {
     "name": "hospitals",
     "organisations": [
@@ -69,6 +71,11 @@ class Stage:
 
     def __init__(self, stack: AsyncExitStack, group: asyncio.TaskGroup, network: "Network", logs: Path) -> None:
         self._stack, self._group, self.network, self._logs = stack, group, network, logs
+        self._gateways: list[GatewayProcess] = []
+        stack.push_async_callback(to_its_end, self._stop_gateways)
+
+    async def _stop_gateways(self) -> None:
+        await asyncio.gather(*(gateway.stop() for gateway in self._gateways))
 
     async def employ(self, hospital: Hospital) -> Staff:
         """Start a hospital's gateway and connect its people; returns when the gateway serves them."""
@@ -77,7 +84,7 @@ class Stage:
 
         handover = await hand_over(self.network, hospital.name)
         gateway = await GatewayProcess.start(hospital.title, handover.gateway, self._logs / f"{hospital.name}.log")
-        self._stack.push_async_callback(to_its_end, gateway.stop)
+        self._gateways.append(gateway)
         watch = self._group.create_task(gateway.watch())
         self._stack.callback(watch.cancel)
         people = {}
@@ -175,7 +182,7 @@ class Story:
     async def _train(
         self, stage: Stage, staff: dict[Hospital, Staff], patients: Mapping[Hospital, Path], referee: Referee
     ) -> None:
-        """Follow the job until it ends; half way, take in the fourth hospital."""
+        """Follow the job until it ends; meanwhile take in the fourth hospital."""
         began = time.monotonic()
         client = staff[CLEVELAND].scientist
         async with asyncio.TaskGroup() as group:
@@ -188,7 +195,7 @@ class Story:
                     self._see(one)
                     if self.seen[one.round.number].final:
                         group.create_task(self._score(one.round.number, client, referee))
-                if onboarding is None and report.job.rounds_final >= self.rounds // 2:
+                if onboarding is None and report.job.rounds_final >= self.rounds // ONBOARDING_SHARE:
                     onboarding = group.create_task(self._take_in(stage, staff, patients))
         if report.job.state.value != "finished":
             raise Failure(
