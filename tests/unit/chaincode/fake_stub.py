@@ -130,7 +130,7 @@ class FakeLedger:
         stub = FakeStub(self, tx_id, creator, timestamp_ms, args)
         response = await chaincode.invoke(stub)
         if response.status >= 400:
-            return Endorsed(tx_id, response, {}, {}, None)
+            return Endorsed(tx_id, response, stub.reads, {}, None)
         assert not (stub.ranged and stub.writes), "a transaction that writes reads by key only"
         return Endorsed(tx_id, response, stub.reads, stub.writes, stub.event, timestamp_ms)
 

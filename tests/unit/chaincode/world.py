@@ -19,6 +19,7 @@ from fedfabric.chaincode.records import (
 )
 from fedfabric.chaincode.settings import Settings
 from fedfabric.tests.unit.chaincode.fake_stub import VALID, Endorsed, FakeLedger, identity
+from fedfabric.tests.unit.chaincode.memory_ledger import MemoryLedger
 
 A, B, C, D = "ClevelandMSP", "HungaryMSP", "SwitzerlandMSP", "VaMSP"
 WINDOW = 1000
@@ -77,10 +78,15 @@ def change(*members: str, sequence: int = 1, **changes: Any) -> dict[str, Any]:
 class World:
     """One ledger, one clock, and organisations with a certificate for each role."""
 
-    def __init__(self, *organisations: str, founders: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        *organisations: str,
+        founders: tuple[str, ...] | None = None,
+        ledger: FakeLedger | MemoryLedger | None = None,
+    ) -> None:
         self.organisations = organisations or (A, B, C)
         self.now = START
-        self.ledger = FakeLedger()
+        self.ledger = ledger or FakeLedger()
         self.founders = tuple(sorted(founders if founders is not None else self.organisations))
         self.chaincode = LedgerChaincode(Settings(self.founders, WINDOW), lambda: self.now)
 
