@@ -136,9 +136,8 @@ def _cache_error(cache: Path, error: OSError) -> ProgramsError:
             f"the disk that holds {cache} is full: free {SPACE_BYTES >> 20} MiB, "
             "or name another folder in FEDFABRIC_CACHE"
         )
-    return ProgramsError(
-        f"the cache {cache} cannot be written ({error.strerror or error}): name another folder in FEDFABRIC_CACHE"
-    )
+    reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    return ProgramsError(f"the cache {cache} cannot be used ({reason}): name another folder in FEDFABRIC_CACHE")
 
 
 def _require_space(cache: Path) -> None:
