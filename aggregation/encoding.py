@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RING = 2**32
 LARGEST_SUM = 2**31 - 1
 LARGEST_COHORT = 1 << 20
+_BLOCK = 1 << 16  # elements: 256 KiB
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,13 @@ class RingEncoding:
             EncodingError: the delta holds NaN or an infinity.
         """
         values = delta.astype(np.float64)
-        # max hands NaN on, so one look finds NaN and infinities alike
-        largest = float(np.max(np.abs(values), initial=0.0))
-        if not math.isfinite(largest):
+        # both hand NaN on
+        largest = float(np.maximum.reduce(values, initial=0.0))
+        smallest = float(np.minimum.reduce(values, initial=0.0))
+        if not (math.isfinite(largest) and math.isfinite(smallest)):
             raise EncodingError("the delta holds NaN or an infinity", code="NOT_FINITE")
         saturated = 0
-        if largest > self.clip:
+        if largest > self.clip or smallest < -self.clip:
             saturated = int(np.count_nonzero(np.abs(values) > self.clip))
             np.clip(values, -self.clip, self.clip, out=values)
         values *= factor
@@ -173,9 +175,27 @@ def ring_specs(delta: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
     return {name: TensorSpec("U32", spec.shape) for name, spec in delta.items()}
 
 
-def sum_segments(pieces: list[NDArray[np.uint32]]) -> NDArray[np.uint32]:
-    """Return the sum modulo 2^32 of equally long segments."""
-    total = pieces[0].copy()
-    for piece in pieces[1:]:
-        np.add(total, piece, out=total)
-    return total
+def add_within(
+    total: NDArray[np.uint32] | None, piece: NDArray[np.uint32], limit: int | None
+) -> NDArray[np.uint32] | None:
+    """Add a segment to a sum modulo 2^32 (None is nothing yet) if its signed values lie in [-limit, limit].
+
+    A limit of None adds whatever the values are.
+
+    Returns the sum, or None if a value lies outside; then `total` is of no use any more. Goes by blocks that stay in
+    the core's cache between the check and the addition.
+    """
+    first = total is None
+    result = np.empty_like(piece) if total is None else total
+    signed = piece.view(np.int32)
+    least, most = (np.int32(-limit), np.int32(limit)) if limit is not None else (None, None)
+    for start in range(0, piece.size, _BLOCK):
+        block = signed[start : start + _BLOCK]
+        if most is not None and (np.maximum.reduce(block) > most or np.minimum.reduce(block) < least):
+            return None
+        part = result[start : start + _BLOCK]
+        if first:
+            part[:] = piece[start : start + _BLOCK]
+        else:
+            np.add(part, piece[start : start + _BLOCK], out=part)
+    return result

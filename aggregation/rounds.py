@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from .digests import tagged_json_hash
-from .encoding import RingEncoding, ring_specs, sum_segments, within
+from .encoding import RingEncoding, add_within, ring_specs
 from .errors import AggregationError, EncodingError, UpdateRefusedError
 from .manifests import Manifest, ManifestBuilder
 from .server import SCALAR, ServerOptimizer, check_arithmetic
@@ -217,11 +217,15 @@ def aggregate(
 
 
 class RingSum:
-    """The sum modulo 2^32 of checked updates, as tensors that are summed while they are read."""
+    """The sum modulo 2^32 of updates, as tensors that are summed while they are read.
 
-    def __init__(self, updates: list[Update], encoding: RingEncoding) -> None:
+    With an encoding, each value is checked against its member's weight. Without, none is: values under a mask are
+    uniform over the ring, and only their sum means something.
+    """
+
+    def __init__(self, updates: list[Update], encoding: RingEncoding | None) -> None:
         self._updates = updates
-        self._limits = [encoding.limit(update.samples) for update in updates]
+        self._limits = [None if encoding is None else encoding.limit(update.samples) for update in updates]
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
@@ -234,13 +238,12 @@ class RingSum:
         Raises:
             UpdateRefusedError: an update holds a value beyond its member's weight.
         """
-        pieces = []
+        total: NDArray[np.uint32] | None = None
         for update, limit in zip(self._updates, self._limits, strict=True):
-            piece = cast("NDArray[np.uint32]", update.tensors.read(name, start, stop))
-            if not within(piece, limit):
+            total = add_within(total, cast("NDArray[np.uint32]", update.tensors.read(name, start, stop)), limit)
+            if total is None:
                 raise UpdateRefusedError(update.member, f"{name} exceeds the range of its weight, ±{limit}")
-            pieces.append(piece)
-        return sum_segments(pieces)
+        return np.zeros(stop - start, dtype=np.uint32) if total is None else total
 
 
 def step(

@@ -32,6 +32,7 @@ from fedfabric.aggregation import (
     to_arrays,
     update_specs,
 )
+from fedfabric.aggregation.rounds import RingSum
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 HERE = Path(__file__).parent
@@ -340,3 +341,20 @@ def test_digests_are_equal_under_other_instructions_and_threads(environment):
         check=True,
     )
     assert json.loads(result.stdout) == GOLDEN
+
+
+def test_masked_updates_are_summed_without_a_look_at_their_values():
+    mask = np.random.default_rng(3).integers(0, 2**32, (50, 100), dtype=np.uint32)
+    arrays = [to_arrays(update.tensors) for update in UPDATES[:2]]
+    masked = [
+        {**arrays[0], "delta/w": arrays[0]["delta/w"] + mask},
+        {**arrays[1], "delta/w": arrays[1]["delta/w"] - mask},
+    ]
+    updates = [
+        Update(update.member, MemoryTensors(m), update.samples) for update, m in zip(UPDATES, masked, strict=False)
+    ]
+    ring_sum = RingSum(updates, None)
+    clear = aggregate(MODEL, UPDATES[:2], ENCODING, Sgd())
+    assert step(MODEL, ring_sum, 150, ENCODING, Sgd()).digest == clear.digest
+    with pytest.raises(AggregationError):
+        aggregate(MODEL, updates, ENCODING, Sgd())
