@@ -50,7 +50,7 @@ __all__ = ["Applied", "OtherChannelError", "ReadModel", "RoundTimes"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -63,12 +63,14 @@ CREATE TABLE round_times (
   job TEXT NOT NULL, round INTEGER NOT NULL, state TEXT NOT NULL, ms INTEGER NOT NULL, block INTEGER NOT NULL,
   PRIMARY KEY (job, round, state)
 ) WITHOUT ROWID;
+CREATE TABLE blobs (address TEXT NOT NULL, job TEXT NOT NULL, PRIMARY KEY (address, job)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE catalogue USING fts5 (id UNINDEXED, words);
 """
 
 _SIGNED_KINDS: Final = frozenset({"job-decision", "access-grant", "access-revocation", "dataset"})
 _JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "attestation"})
 _WORD: Final = re.compile(r"\w+")
+_ADDRESS: Final = re.compile(rb'"address":"([0-9a-f]{64})"')
 
 
 class OtherChannelError(Exception):
@@ -196,6 +198,10 @@ class ReadModel:
                 database.execute("INSERT OR REPLACE INTO signed VALUES (?, ?)", (key, transaction.envelope))
             if kind in _JOB_KINDS:
                 changes.jobs.add(a)
+                found = _ADDRESS.findall(write.value)
+                database.executemany(
+                    "INSERT OR IGNORE INTO blobs VALUES (?, ?)", [(address.decode(), a) for address in found]
+                )
             if kind == "consortium":
                 changes.consortium = True
             if kind == "dataset":
@@ -353,10 +359,7 @@ class ReadModel:
 
     def jobs_with_blob(self, address: str) -> list[str]:
         """The jobs whose records name a blob: plan, models, states, updates."""
-        rows = self._reader.execute(
-            "SELECT DISTINCT a FROM rows WHERE kind IN ('job','round','update','attestation') AND instr(value, ?) > 0",
-            (f'"address":"{address}"'.encode(),),
-        )
+        rows = self._reader.execute("SELECT job FROM blobs WHERE address = ?", (address,))
         return [row[0] for row in rows]
 
 

@@ -148,6 +148,7 @@ class _Process:
     def _take(self, answer: Mapping[str, Any]) -> None:
         if answer.get("ready") is True and not self.ready.done():
             self.ready.set_result(answer)
+            log.info("zygote.ready", pid=self.pid, layers=answer.get("layers"), torch=answer.get("torch"))
             return
         future = self.waiting.pop(answer["id"], None)
         if future is not None and not future.done():
@@ -225,14 +226,11 @@ class Zygote:
                 reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
                 self._process = _Process(pid, reader, writer)
             process = self._process
-        fresh = not process.ready.done()
         try:
-            hello = await asyncio.wait_for(asyncio.shield(process.ready), self._deadlines.zygote_start)
+            await asyncio.wait_for(asyncio.shield(process.ready), self._deadlines.zygote_start)
         except TimeoutError:
             process.kill()
             raise TrainerError("TRAINER_TIMEOUT", "the trainers' process did not start in time") from None
-        if fresh:
-            log.info("zygote.ready", pid=process.pid, layers=hello.get("layers"), torch=hello.get("torch"))
         return process
 
     async def run(self, task: str, *, seconds: float, **fields: Any) -> TrainerResult:

@@ -71,10 +71,10 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
                 yield answer
 
     def _require_part(self, address: str) -> None:
-        """Own people read what their organisation's jobs have, others' gateways what their own jobs have."""
+        """Own people read what their organisation's jobs have, others' gateways what they have a part in."""
         who = caller()
         jobs = [self._parts.model.job(job) for job in self._parts.model.jobs_with_blob(address)]
-        if any(job is not None and takes_part(job, who.msp_id) for job in jobs):
+        if any(job is not None and may_read(self._parts, job, who.msp_id, address) for job in jobs):
             return
         if not jobs and who.msp_id == self._parts.me and who.role is Role.SCIENTIST:
             return  # what a scientist has uploaded and not submitted yet
@@ -173,6 +173,20 @@ async def digest_of(parts: Parts, stored: StoredBlob, kind: str) -> str:
 def takes_part(job: Job, msp: str) -> bool:
     """Whether an organisation submitted a job or owns data in it."""
     return job.terms.submitter == msp or any(owner.msp == msp for owner in job.owners)
+
+
+def may_read(parts: Parts, job: Job, msp: str, address: str) -> bool:
+    """Whether an organisation may read a blob of a job.
+
+    Its submitter reads all; an owner reads what it decides about (plan and initial model), and the rest once it was in
+    a cohort: who was asked and has not approved, or may not take part, gets nothing that others trained.
+    """
+    if not takes_part(job, msp):
+        return False
+    plan = job.terms.plan
+    if job.terms.submitter == msp or address in {plan.bundle.address, plan.model.address}:
+        return True
+    return any(current.member(msp) is not None for current in parts.model.rounds(job.id))
 
 
 def holders(job: Job, me: str) -> list[str]:
