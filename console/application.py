@@ -58,8 +58,9 @@ def _top(
 
     \b
     Or step by step:
-      fedfabric network up network.yaml       a Hyperledger Fabric network, one gateway per organisation
-      fedfabric data register ...             a steward describes a data set; the bytes stay where they are
+      fedfabric network up network.yaml       a Hyperledger Fabric network
+      fedfabric gateway start --config FILE   one for each organisation
+      fedfabric data register ...             a steward describes a data set; the bytes stay
       fedfabric access grant ...              who may use it
       fedfabric job submit ... ; job approve  training, approved by every owner
       fedfabric job watch JOB                 round by round

@@ -1,9 +1,11 @@
 """``fedfabric gateway``: one organisation's server."""
 
+import asyncio
 import ctypes
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +13,19 @@ import typer
 
 from .exit_codes import ExitCode
 from .failures import Failure
-from .output import Format, Output, chosen, say, show_line
+from .output import Format, Output, chosen, say, show, show_line
 from .running import run
+from .session import Profile, ask
 
 if TYPE_CHECKING:
-    from ..gateway import RunningGateway
+    from ..gateway import Client, Description, RunningGateway
 
 app = typer.Typer(
     no_args_is_help=True, help="The gateway: one server per organisation, between its people, its data and the ledger."
 )
 PR_SET_PDEATHSIG = 1
+NOT_YET = {"GATEWAY_UNAVAILABLE", "GATEWAY_TIMEOUT"}
+PAUSE_SECONDS = 0.05
 
 
 @app.command()
@@ -64,6 +69,42 @@ def start(
         run(serve(configuration, ready=ready))
     except KeyboardInterrupt:
         say("stopped")
+
+
+@app.command()
+def status(
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", help="Wait so long for it to serve.", min=0)
+    ] = 0.0,
+    profile: Profile = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Show your organisation's gateway, and whom it takes you for.
+
+    \b
+    Examples:
+      fedfabric gateway status
+      fedfabric gateway status --wait 60 --profile cleveland/steward.toml
+    """
+    show(ask(profile, lambda client: serving(client, wait)))
+
+
+async def serving(client: "Client", seconds: float) -> "Description":
+    """What a gateway says of itself, asked again for so many seconds while it can't be reached.
+
+    Raises:
+        ApiError: it can't be reached in time, or refuses the caller.
+    """
+    from ..gateway import ApiError
+
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await client.describe()
+        except ApiError as error:
+            if error.code not in NOT_YET or time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def end_with(parent: int) -> None:

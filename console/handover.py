@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..network import Credentials, Network, Organisation
+    from ..network.specification import Role
 
 LOCAL = ("127.0.0.1", "localhost")
-PEOPLE = ("operator", "steward", "scientist", "auditor")
+PEOPLE: "tuple[Role, ...]" = ("operator", "steward", "scientist", "auditor")
 """Users that each organisation gets when network.yaml names none: one of each role."""
 GATEWAY_USER = "gateway"
 

@@ -22,8 +22,9 @@ def round_line(one: "RoundReport") -> str:
 
 
 def figures(metrics: "Mapping[str, int]") -> str:
-    """Metrics of the ledger, units of 1e-6, for people."""
-    return " ".join(f"{name} {value / 1e6:.4f}" for name, value in sorted(metrics.items()))
+    """Metrics of the ledger, units of 1e-6, for people; the seconds that stand beside them are left out."""
+    shown = {name: value / 1e6 for name, value in sorted(metrics.items()) if not name.startswith("time.")}
+    return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
 def show_job(job: "Job", title: str) -> None:

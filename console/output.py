@@ -94,9 +94,19 @@ def show(value: Any, *, title: str = "") -> None:
         return
     if title:
         say(title)
+    _lines(value, "")
+
+
+def _lines(value: Mapping[str, Any], indent: str) -> None:
+    """Aligned ``name: value`` lines; a record within a record is indented below its name."""
     width = max((len(name) for name in value), default=0)
     for name, item in value.items():
-        say(f"{name.replace('_', ' '):<{width}}  {_cell(item)}")
+        label = name.replace("_", " ")
+        if isinstance(item, dict) and item:
+            say(f"{indent}{label}")
+            _lines(item, indent + "  ")
+        else:
+            say(f"{indent}{label:<{width}}  {_cell(item)}".rstrip())
 
 
 def show_rows(rows: Sequence[Any], columns: Sequence[str], *, empty: str) -> None:

@@ -32,8 +32,8 @@ def mint(
 
     \b
     Example, by the operators of two of three hospitals:
-      fedfabric token mint budget-2026 --amount 1000 --for ClevelandMSP --profile cleveland/operator.toml
-      fedfabric token mint budget-2026 --amount 1000 --for ClevelandMSP --profile hungary/operator.toml
+      fedfabric token mint budget-1 --amount 1000 --for ClevelandMSP --profile cleveland/operator.toml
+      fedfabric token mint budget-1 --amount 1000 --for ClevelandMSP --profile hungary/operator.toml
     """
 
     async def minted(client: "Client") -> dict[str, object]:

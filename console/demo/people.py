@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..exit_codes import ExitCode
-from ..failures import Failure
 from .hospitals import Hospital
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ APPROVAL_MS = 300_000
 ROLES = {"operator": "ada", "steward": "basil", "scientist": "chen", "auditor": "dora"}
 """By role, the name of the one who has it in every hospital."""
 JURISDICTIONS = {"cleveland": "US-OH", "hungary": "HU", "switzerland": "CH", "va-long-beach": "US-CA"}
-SERVING_SECONDS = 60.0
 SEEN_SECONDS = 15.0
 NOT_SEEN = {
     "UNKNOWN_DATASET",
@@ -65,32 +62,6 @@ class Staff:
     def grant(self) -> str:
         """The id of the request for it."""
         return f"heart-{self.hospital.name}"
-
-
-async def serving(client: "Client") -> None:
-    """Wait until the client's gateway serves it.
-
-    Raises:
-        Failure: it does not in time.
-    """
-    from ...gateway import ApiError
-
-    deadline = time.monotonic() + SERVING_SECONDS
-    while True:
-        try:
-            await client.describe()
-        except ApiError as error:
-            if error.code not in {"GATEWAY_UNAVAILABLE", "GATEWAY_TIMEOUT"}:
-                raise
-            if time.monotonic() > deadline:
-                raise Failure(
-                    ExitCode.UNAVAILABLE,
-                    error.code,
-                    f"the gateway at {client.profile.gateway} did not serve within {SERVING_SECONDS:.0f} s",
-                ) from error
-            await asyncio.sleep(_PAUSE_SECONDS)
-        else:
-            return
 
 
 async def when_seen(act: "Callable[[], Awaitable[Result]]") -> Result:

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exit_codes import ExitCode
 from ..failures import Failure
+from ..gateway import serving
 from .children import GatewayProcess
 from .curve import draw
 from .display import Display, Round
 from .figures import Figures, Scores
 from .hospitals import CLEVELAND, FOUNDERS, HOSPITALS, HUNGARY, VA_LONG_BEACH, Hospital, find_data, hand_out
-from .people import BUDGET, CLIP, JOB, ROLES, Staff, approve, invite, mint, serving, share, submit
+from .people import BUDGET, CLIP, JOB, ROLES, Staff, approve, invite, mint, share, submit
 from .referee import Referee
 from .summary import Summary, write
 
 if TYPE_CHECKING:
     from ...audit import Report, RoundFigures
+    from ...chaincode.records import Attestation, Update
     from ...gateway import Client, RoundReport
     from ...network import Network
 
@@ -32,6 +34,7 @@ Result = TypeVar("Result")
 
 PLAN = Path(__file__).resolve().parents[2] / "examples" / "heart_disease"
 TITLES = {hospital.msp_id: hospital.title for hospital in HOSPITALS}
+SERVING_SECONDS = 90.0
 ONBOARDING_SHARE = 6
 """The fourth hospital's onboarding begins after this part of the rounds; it takes several, and ends about half way."""
 NETWORK = {
@@ -91,7 +94,7 @@ class Stage:
         for role, name in ROLES.items():
             profile = await write_profile(self.network, hospital.name, name, role)
             people[role] = await self._stack.enter_async_context(connect(profile))
-        await serving(people["operator"])
+        await serving(people["operator"], SERVING_SECONDS)
         return Staff(hospital, **people)
 
 
@@ -206,7 +209,6 @@ class Story:
                 remedy="see the gateways' logs there",
             )
         self.seconds["rounds"] = round(time.monotonic() - began, 3)
-        await self._measure(staff.values())
 
     async def _take_in(self, stage: Stage, staff: dict[Hospital, Staff], patients: Mapping[Hospital, Path]) -> None:
         """Onboard VA Long Beach on the running channel and have it join the job's next round."""
@@ -214,7 +216,9 @@ class Story:
         from ...network import OrganisationSpec
         from ..membership import admit
 
-        with self._step("onboarding", "VA Long Beach joins: channel, consortium, gateway, data, approval"):
+        with self._step(
+            "onboarding, during the rounds", "VA Long Beach joins: channel, consortium, gateway, data, approval"
+        ):
             spec = OrganisationSpec(name=VA_LONG_BEACH.name, msp_id=VA_LONG_BEACH.msp_id)
             await stage.network.add_organisation(spec)
             await admit(stage.network, VA_LONG_BEACH.name)
@@ -229,23 +233,22 @@ class Story:
                 self.display.note("VA Long Beach came too late: the job's last round had begun (try more --rounds)")
 
     def _see(self, one: "RoundReport") -> None:
-        """Take a round's report into what is shown; seconds are Cleveland's until all have been asked."""
+        """Take a round's report into what is shown."""
         record = one.round
         number = record.number
         before = self.seen.get(number)
         digest = record.outcome.digest if record.outcome else next((row.outcome.digest for row in one.attestations), "")
         agreeing = [row for row in one.attestations if row.outcome.digest == digest and row.accept]
-        own = {TITLES[row.msp]: {name: value / 1e6 for name, value in row.metrics.items()} for row in one.attestations}
         state = Round(
             number=number,
             hospitals=tuple(TITLES[member.msp] for member in record.cohort),
-            own=own,
+            own={TITLES[row.msp]: scores_of(row.metrics) for row in one.attestations},
             pooled=before.pooled if before else {},
             digest=digest,
             attested=len(agreeing),
             final=record.state.value == "final",
         )
-        self.seen[number] = with_seconds(state, [one])
+        self.seen[number] = with_seconds(state, one)
         self.display.round(self.seen[number])
 
     async def _score(self, number: int, client: "Client", referee: Referee) -> None:
@@ -256,16 +259,6 @@ class Story:
             scores = await referee.ask(ask="score", model=str(path))
         self.seen[number] = replace(self.seen[number], pooled=scores)
         self.display.round(self.seen[number])
-
-    async def _measure(self, staff: Iterable[Staff]) -> None:
-        """Take each round's seconds from the slowest of all gateways."""
-        reports = []
-        for one in staff:
-            async for report in one.auditor.jobs.watch(JOB):
-                last = report
-            reports.append(last)
-        for number, state in self.seen.items():
-            self.seen[number] = with_seconds(state, [report.rounds[number - 1] for report in reports])
 
     @property
     def joined(self) -> int | None:
@@ -342,25 +335,32 @@ def audit_command(folder: Path, genesis: str) -> str:
     return f"fedfabric audit verify {folder / 'audit'} {JOB} --genesis {genesis}"
 
 
-def with_seconds(state: Round, reports: Iterable["RoundReport"]) -> Round:
+def scores_of(metrics: Mapping[str, int]) -> Scores:
+    """Figures of the ledger (units of 1e-6) without the seconds that stand beside them."""
+    return {name: value / 1e6 for name, value in metrics.items() if not name.startswith("time.")}
+
+
+def with_seconds(state: Round, report: "RoundReport") -> Round:
     """A round with its slowest member's seconds: training and checking, moving and summing; the rest is the ledger."""
-    reports = list(reports)
-    first = reports[0]
-    whole = (first.ended_ms - first.opened_ms) / 1000 if first.ended_ms else 0.0
-    training = max(one.timing.training + one.timing.evaluation for one in reports)
-    moving = max(one.timing.transfer + one.timing.aggregation for one in reports)
-    return replace(state, training_s=training, moving_s=moving, ledger_s=max(0.0, whole - training - moving))
+    training: dict[str, float] = {}
+    moving: dict[str, float] = {}
+    rows: list[Update | Attestation] = [*report.updates, *report.attestations]
+    for row in rows:
+        for name, value in row.metrics.items():
+            if name in {"time.training", "time.evaluation"}:
+                training[row.msp] = training.get(row.msp, 0.0) + value / 1e6
+            elif name in {"time.transfer", "time.aggregation"}:
+                moving[row.msp] = moving.get(row.msp, 0.0) + value / 1e6
+    whole = (report.ended_ms - report.opened_ms) / 1000 if report.ended_ms else 0.0
+    slowest, furthest = max(training.values(), default=0.0), max(moving.values(), default=0.0)
+    return replace(state, training_s=slowest, moving_s=furthest, ledger_s=max(0.0, whole - slowest - furthest))
 
 
 def as_audited(state: Round, audited: "RoundFigures") -> Round:
     """A round whose claims are the ones that the audit read from the ledger."""
     return replace(
         state,
-        own={
-            TITLES[member.msp]: {name: value / 1e6 for name, value in member.evaluation.items()}
-            for member in audited.members
-            if member.attested
-        },
+        own={TITLES[member.msp]: scores_of(member.evaluation) for member in audited.members if member.attested},
         digest=audited.outcome or "",
         attested=sum(1 for member in audited.members if member.attested == audited.outcome and member.accepted),
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedfabric.console.demo.baselines import Figures, Trial, compare
+from fedfabric.console.demo.baselines import Trial, compare
+from fedfabric.console.demo.figures import Figures
 from fedfabric.console.demo.hospitals import HOSPITALS, find_data, hand_out
 from fedfabric.trainers import load_plan
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score

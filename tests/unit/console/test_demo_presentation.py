@@ -1,0 +1,121 @@
+import io
+import json
+
+import pytest
+from fedfabric.console.demo import curve, summary
+from fedfabric.console.demo.display import Display, Round, as_line
+from fedfabric.console.demo.figures import Figures
+from rich.console import Console
+
+TITLES = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
+
+
+def a_round(number, *, final=True):
+    hospitals = TITLES[:3] if number < 2 else TITLES
+    scores = {"loss": 0.5, "auc": 0.81, "balanced_accuracy": 0.72}
+    return Round(
+        number=number,
+        hospitals=hospitals,
+        own={title: dict(scores) for title in hospitals},
+        pooled=dict(scores, auc=0.84),
+        training_s=0.2,
+        moving_s=0.05,
+        ledger_s=0.4,
+        digest="ab" * 32,
+        attested=len(hospitals),
+        final=final,
+    )
+
+
+def a_summary(**changes):
+    figures = {"auc": Figures.of([0.86, 0.87]), "balanced_accuracy": Figures.of([0.77, 0.75])}
+    values = {
+        "version": "0.1.0",
+        "fabric": "v3.1.1",
+        "runtime": "native",
+        "machine": "a machine",
+        "job": "heart",
+        "state": "finished",
+        "plan_digest": "1" * 64,
+        "model_digest": "2" * 64,
+        "genesis_hash": "3" * 64,
+        "samples": {"Cleveland": 304},
+        "payments": {"Cleveland": "400"},
+        "rounds": (a_round(1), a_round(2)),
+        "joined": 2,
+        "comparison": dict.fromkeys(("federated", "pooled", *TITLES, "majority"), figures),
+        "audit_verdict": "verified",
+        "audit_checks": 17,
+        "audit_command": "fedfabric audit verify audit heart",
+        "seconds": {"network": 5.0, "whole": 40.0},
+    }
+    return summary.Summary(**{**values, **changes})
+
+
+def printed(*, terminal):
+    file = io.StringIO()
+    return Console(file=file, force_terminal=terminal, width=160, _environ={"TERM": "xterm"}), file
+
+
+def test_without_a_terminal_there_are_plain_lines_only():
+    console, file = printed(terminal=False)
+    with Display(console, TITLES) as display:
+        with display.step("A Fabric network"):
+            display.note("a note")
+        display.round(a_round(1, final=False))
+        display.round(a_round(1))
+    lines = file.getvalue().splitlines()
+    assert "\x1b" not in file.getvalue()
+    assert lines[0] == "a note"
+    assert lines[1].startswith("A Fabric network")
+    assert lines[1].endswith(" s")
+    assert [line for line in lines if line.startswith("round ")] == [as_line(a_round(1))]
+
+
+def test_on_a_terminal_the_table_grows_and_stays_at_the_end():
+    console, file = printed(terminal=True)
+    with Display(console, TITLES) as display:
+        display.round(a_round(1))
+        display.round(a_round(2))
+    last = file.getvalue()[file.getvalue().rindex("round") :]
+    assert "4/4" in last
+    assert "3/3" in last
+
+
+def test_a_step_that_fails_is_not_reported_as_done():
+    console, file = printed(terminal=False)
+    with pytest.raises(RuntimeError), Display(console, TITLES) as display, display.step("A Fabric network"):
+        raise RuntimeError
+    assert "A Fabric network" not in file.getvalue()
+
+
+def test_the_line_of_a_round_names_every_hospital_time_digest_and_attestation():
+    line = as_line(a_round(2))
+    for part in (*TITLES, ".50 .84 .72", "training 0.20 s", "ledger 0.40 s", "moving 0.05 s", "abababababab", "4 of 4"):
+        assert part in line
+
+
+def test_the_summary_is_the_same_record_twice(tmp_path):
+    markdown, document = summary.write(tmp_path, a_summary())
+    data = json.loads(document.read_text())
+    assert data["rounds"][1]["own"]["VA Long Beach"]["auc"] == 0.81
+    assert data["comparison"]["federated"]["auc"] == {"mean": 0.865, "spread": pytest.approx(0.00707, abs=1e-5)} | {
+        "values": [0.86, 0.87]
+    }
+    text = markdown.read_text()
+    assert "| Federated, four hospitals | 0.865 ± 0.007 | 0.760 ± 0.014 |" in text
+    assert "joined in round 2" in text
+    assert "CC BY 4.0" in text
+    assert all(line.startswith("|") for line in text.splitlines() if "abababababab" in line)
+    assert "{" not in text
+
+
+def test_the_summary_of_a_run_without_newcomer_says_nothing_of_one():
+    assert "onboarded" not in summary.as_markdown(a_summary(joined=None))
+
+
+def test_the_picture_is_a_png_that_needs_no_display(tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    made = a_summary()
+    curve.draw(tmp_path / "curve.png", made.rounds, made.comparison, made.joined)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
