@@ -8,6 +8,7 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import refusals
+from .patterns import explain
 
 MAX_REQUEST_BYTES = 65_536
 """The longest argument that a contract reads, in bytes."""
@@ -131,13 +132,15 @@ _RANGES = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 def _refusal(error: ValidationError) -> refusals.Refusal:
     """The first fault that pydantic names, as a refusal of ours; pydantic's order is the model's field order."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     field = printable(".".join(str(part) for part in first["loc"]))
     kind, text = first["type"], first["msg"]
     if kind == "missing":
         return refusals.MissingField(field, "is required")
     if kind == "extra_forbidden":
         return refusals.UnknownField(field, "is not a field of this request")
+    if kind == "string_pattern_mismatch":
+        text = explain(first["ctx"]["pattern"])
     if kind in _LENGTHS:
         return refusals.TooLarge(field, text)
     if kind in _RANGES:

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from .canonical import Record, tagged_hash
 from .fields import Digest, Endpoint, MspId, Positive, Role, Window
+from .patterns import matching
 
-HpkeKey = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){0,2048}$", max_length=4096)]
+HpkeKey = Annotated[str, matching("([0-9a-f]{2}){0,2048}", 4096, "bytes in lower-case hexadecimal, or empty")]
 """Public key for messages to an organisation (HPKE), hexadecimal, or nothing."""
 
 

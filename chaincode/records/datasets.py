@@ -3,10 +3,11 @@
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from .canonical import Record
 from .fields import AmountOrZero, Blob, DatasetId, Id, Line, MspId, Positive, Samples, Text
+from .patterns import matching
 
 
 class DatasetState(StrEnum):
@@ -19,7 +20,9 @@ class DatasetState(StrEnum):
 class Column(Record):
     """A column of a data set's schema."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$", max_length=64)]
+    name: Annotated[
+        str, matching("[A-Za-z_][A-Za-z0-9_.-]{0,63}", 64, "a column's name: letters, digits, '_', '.' and '-'")
+    ]
     type: Id
 
 
@@ -39,7 +42,7 @@ class DatasetTerms(Record):
     """What the data may be used for; ``training`` is what a job asks."""
     retention_days: Annotated[int, Field(ge=0, le=36_525)] = 0
     """How long a holder may keep it, 0 for no bound."""
-    jurisdiction: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$", max_length=6)]
+    jurisdiction: Annotated[str, matching("[A-Z]{2}(-[A-Z0-9]{1,3})?", 6, "an ISO 3166 code, like CH or US-CA")]
     """ISO 3166 code."""
     price: AmountOrZero = "0"
     """What a request for access puts into escrow for the owner."""

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from .canonical import Record, canonical_json
 from .fields import DatasetId, Digest, Id, Line, MspId, Positive, RoundNumber, TransactionId
+from .patterns import matching
 
 EVENT_NAME = "fedfabric"
 
@@ -72,7 +73,7 @@ class TokensMoved(Record):
 
     type: Literal["tokens.minted", "tokens.transferred"]
     tx: TransactionId
-    total: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,39}$", max_length=40)]
+    total: Annotated[str, matching("[1-9][0-9]{0,39}", 40, "a positive integer as a string of digits")]
 
 
 class JobChanged(Record):

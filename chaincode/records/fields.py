@@ -7,42 +7,46 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from .canonical import MAX_INTEGER, Record
+from .patterns import matching
 
 MAX_AMOUNT_DIGITS = 30
 
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", max_length=64)]
+_NAME = "1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit"
+_MSP = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
+_HOLDER = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
+
+Id = Annotated[str, matching(_ID, 64, _NAME)]
 """A name chosen by a caller."""
-MspId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", max_length=64)]
+MspId = Annotated[str, matching(_MSP, 64, "an MSP id: 1 to 64 letters, digits, '.', '_' and '-'")]
 """An organisation, by the MSP id of its certificates."""
-DatasetId = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[a-z0-9][a-z0-9._-]{0,63}$", max_length=129),
-]
+DatasetId = Annotated[str, matching(f"{_MSP}/{_ID}", 129, "a data set: its owner's MSP id, '/', and its name")]
 """A data set: ``MSP/name``."""
-Account = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._@-]{0,63})?$", max_length=129),
-]
+Account = Annotated[str, matching(f"{_MSP}(/{_HOLDER})?", 129, "an account: an MSP id, or MSP id, '/', enrolment id")]
 """An owner of tokens: an organisation (``MSP``) or one certificate's holder in it (``MSP/enrolment id``)."""
 TokenOwner = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^((job|request):[a-z0-9][a-z0-9._-]{0,63}"
-        r"|[A-Za-z0-9][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._@-]{0,63})?)$",
-        max_length=129,
+    matching(
+        f"((job|request):{_ID}|{_MSP}(/{_HOLDER})?)",
+        129,
+        "an account (an MSP id, or MSP id, '/', enrolment id) or an escrow (job:ID, request:ID)",
     ),
 ]
 """An account, or an escrow that only a contract moves: ``job:ID``, ``request:ID``."""
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+Digest = Annotated[str, matching("[0-9a-f]{64}", 64, "64 lower-case hexadecimal digits")]
 """SHA-256 in lower-case hexadecimal."""
 TransactionId = Digest
-Amount = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,29}$", max_length=MAX_AMOUNT_DIGITS)]
+Amount = Annotated[str, matching("[1-9][0-9]{0,29}", MAX_AMOUNT_DIGITS, "a positive integer as a string of digits")]
 """Tokens: a positive integer as a string of at most 30 digits."""
-AmountOrZero = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,29})$", max_length=MAX_AMOUNT_DIGITS)]
+AmountOrZero = Annotated[
+    str, matching("(0|[1-9][0-9]{0,29})", MAX_AMOUNT_DIGITS, "a non-negative integer as a string of digits")
+]
 """Tokens, none allowed."""
-Decimal = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,17})?$", max_length=30)]
+Decimal = Annotated[
+    str, matching(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,17})?", 30, "a non-negative decimal number as a string, like 0.001")
+]
 """A non-negative number as decimal digits (``0.001``); who computes with it reads it as float64."""
-Endpoint = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9.-]{1,253}:[1-9][0-9]{0,4})?$", max_length=259)]
+Endpoint = Annotated[str, matching("([A-Za-z0-9.-]{1,253}:[1-9][0-9]{0,4})?", 259, "host:port, or empty")]
 """``host:port``, or nothing when not yet known."""
 Natural = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Positive = Annotated[int, Field(ge=1, le=MAX_INTEGER)]

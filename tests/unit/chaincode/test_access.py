@@ -11,12 +11,15 @@ USE = {"id": "r1", "operation": "j1.1"}
 async def test_a_request_is_granted_used_and_revoked(world):
     await world.register(B)
     await world.submit(A, "scientist", "access:request", ASKED)
+    assert world.events() == ["access.requested"]
     with pytest.raises(refusals.WrongState, match="the access request is requested"):
         await world.submit(B, "gateway", "access:use", USE)
     await world.submit(B, "steward", "access:grant", {"id": "r1"})
+    assert world.events() == ["access.granted"]
     await world.submit(B, "gateway", "access:use", USE)
     assert world.events() == ["access.used"]
     await world.submit(B, "steward", "access:revoke", {"id": "r1", "reason": "consent withdrawn"})
+    assert world.events() == ["access.revoked"]
     with pytest.raises(refusals.WrongState, match="the access request is revoked"):
         await world.submit(B, "gateway", "access:use", USE | {"operation": "j1.2"})
     view = await world.evaluate("access:show", {"id": "r1"}, AccessView)
@@ -55,8 +58,10 @@ async def test_a_withdrawn_request_gives_the_price_back_and_is_granted_no_more(w
     await world.register(B, price="30")
     row = await world.mint(A, 30)
     await world.submit(A, "scientist", "access:request", ASKED | {"inputs": [row]})
-    for _ in range(2):
-        await world.submit(A, "scientist", "access:withdraw", {"id": "r1"})
+    await world.submit(A, "scientist", "access:withdraw", {"id": "r1"})
+    assert world.events() == ["access.withdrawn"]
+    await world.submit(A, "scientist", "access:withdraw", {"id": "r1"})
+    assert world.events() == []
     assert await world.balance(A) == 30
     with pytest.raises(refusals.WrongState):
         await world.submit(B, "steward", "access:grant", {"id": "r1"})

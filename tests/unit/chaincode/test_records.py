@@ -6,6 +6,7 @@ import json
 import pytest
 from fedfabric.chaincode import records
 from fedfabric.chaincode.records import MAX_INTEGER, Record, canonical_json, decode_events, parse, refusals, tagged_hash
+from fedfabric.chaincode.records.patterns import explain
 from fedfabric.tests.unit.chaincode.strategies import documents
 from fedfabric.tests.unit.chaincode.strategies import records as valid
 from hypothesis import given, settings
@@ -213,3 +214,26 @@ def test_no_two_kinds_of_record_share_a_key():
         records.attestation_key("a", 1, "A"),
     }
     assert len({key.split("\x00")[1] for key in keys}) == len(keys) == 15
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_a_string_of_another_form_is_refused_in_words(model):
+    def patterns(part):
+        if isinstance(part, dict):
+            if isinstance(part.get("pattern"), str):
+                yield part["pattern"]
+            for inner in part.values():
+                yield from patterns(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                yield from patterns(inner)
+
+    for pattern in patterns(model.model_json_schema()):
+        assert explain(pattern).startswith("must be "), pattern
+        assert "[" not in explain(pattern)
+
+
+def test_a_patterns_words_reach_the_refusal():
+    with pytest.raises(refusals.InvalidField) as refused:
+        parse(b'{"id":"a","owner":"A","amount":"-1"}', records.MintRequest)
+    assert refused.value.text == "must be a positive integer as a string of digits"
