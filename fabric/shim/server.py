@@ -8,36 +8,25 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
-import grpc
-import grpc.aio
-
 from .contract import Chaincode, Contract, ContractChaincode
-from .conversation import Conversation, Incoming
+from .conversation import Conversation
 from .errors import ProtocolError, SettingsError
 from .handler import Handler
-from .settings import MAXIMUM_MESSAGE_BYTES, MAXIMUM_STREAMS, ServerSettings, TransportSecurity
+from .listener import Call, CallFailedError, Listener
+from .settings import ServerSettings, TransportSecurity
 
 __all__ = ["ChaincodeServer", "serve"]
 
 _logger = logging.getLogger(__name__)
 
-_SERVICE: Final = "protos.Chaincode"
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAXIMUM_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAXIMUM_MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server on it
-    ("grpc.max_concurrent_streams", MAXIMUM_STREAMS),
-    # A peer pings an idle stream every minute; by default a server would take that for abuse and hang up.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-)
+_CONNECT: Final = "/protos.Chaincode/Connect"
+_FAILED_PRECONDITION: Final = 9
 
 
 class ChaincodeServer:
@@ -51,34 +40,21 @@ class ChaincodeServer:
         self._chaincode = chaincode
         self._settings = settings
         self._conversations: set[Conversation] = set()
-        self._server: grpc.aio.Server | None = None
+        self._listener = Listener({_CONNECT: self._connect})
         self._stopped = asyncio.Event()
-        self._stopping = False
-        self._port = 0
 
     @property
     def port(self) -> int:
         """The port that the server listens on, once started."""
-        return self._port
+        return self._listener.port
 
     async def start(self) -> None:
         """Listen."""
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAXIMUM_STREAMS)
-        handler = grpc.stream_stream_rpc_method_handler(self._connect)  # no decoder: the bytes are checked here
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Connect": handler}),))
-        address = self._settings.address
-        try:
-            if self._settings.tls is None:
-                _logger.warning("TLS is off: whoever reaches %s can pose as the peer", address)
-                self._port = server.add_insecure_port(address)
-            else:
-                self._port = server.add_secure_port(address, _credentials(self._settings.tls))
-        except RuntimeError as error:
-            raise SettingsError(
-                f"can't listen on {address}: another process may hold the port, or key and certificate do not match"
-            ) from error
-        await server.start()
-        self._server = server
+        host, _, port = self._settings.address.rpartition(":")
+        tls = self._settings.tls
+        if tls is None:
+            _logger.warning("TLS is off: whoever reaches %s can pose as the peer", self._settings.address)
+        await self._listener.start(host.strip("[]"), int(port), None if tls is None else _context(tls))
 
     async def serve(self) -> None:
         """Wait until the server has been stopped."""
@@ -86,12 +62,11 @@ class ChaincodeServer:
 
     async def stop(self) -> None:
         """Take no more transactions, let those that run finish within the grace period, then close every stream."""
-        if self._stopping or self._server is None:
+        if self._listener.stopping:
             return
-        self._stopping = True
         for conversation in self._conversations:
             conversation.drain()
-        await self._server.stop(self._settings.grace_seconds)
+        await self._listener.stop(self._settings.grace_seconds)
         self._stopped.set()
 
     async def __aenter__(self) -> Self:
@@ -103,27 +78,24 @@ class ChaincodeServer:
     ) -> None:
         await self.stop()
 
-    async def _connect(self, incoming: Incoming, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
-        if self._stopping:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the chaincode server is shutting down")
-        handler = Handler(self._settings.chaincode_id, self._settings.limits)
+    async def _connect(self, call: Call) -> None:
         conversation = Conversation(
-            handler,
+            Handler(self._settings.chaincode_id, self._settings.limits),
             self._chaincode,
-            context.write,
+            call.write,
             msp_id=self._settings.msp_id,
             transaction_seconds=self._settings.transaction_seconds,
         )
         self._conversations.add(conversation)
-        _logger.info("a peer connected: %s", context.peer())
+        _logger.info("a peer connected: %s", call.peer)
         try:
-            await conversation.run(incoming)
+            await conversation.run(call)
         except ProtocolError as error:
-            _logger.warning("the stream of %s ends: %s", context.peer(), error)
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            _logger.warning("the stream of %s ends: %s", call.peer, error)
+            raise CallFailedError(_FAILED_PRECONDITION, str(error)) from error
         finally:
             self._conversations.discard(conversation)
-            _logger.info("a peer left: %s", context.peer())
+            _logger.info("a peer left: %s", call.peer)
 
 
 def serve(*contracts: Contract, environment: Mapping[str, str] | None = None) -> None:
@@ -162,9 +134,23 @@ def _logging_level(environment: Mapping[str, str]) -> int:
     return level
 
 
-def _credentials(tls: TransportSecurity) -> grpc.ServerCredentials:
+def _context(tls: TransportSecurity) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    context.num_tickets = 0  # each connection shows its certificate anew
+    for path in (tls.key, tls.certificate, tls.client_ca):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise SettingsError(f"{path} can't be read: {error.strerror}") from error
+    try:  # with a password, since the terminal would be asked for that of an encrypted key
+        context.load_cert_chain(tls.certificate, tls.key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(f"{tls.certificate} and {tls.key} are no certificate with its key in PEM") from error
     try:
-        key, certificate, client_ca = (path.read_bytes() for path in (tls.key, tls.certificate, tls.client_ca))
-    except OSError as error:
-        raise SettingsError(f"{error.filename} can't be read: {error.strerror}") from error
-    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=client_ca, require_client_auth=True)
+        context.load_verify_locations(tls.client_ca)
+    except ssl.SSLError as error:
+        raise SettingsError(f"{tls.client_ca} is no certificate in PEM") from error
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -3,18 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from .errors import SettingsError
 from .handler import Limits
 
 __all__ = ["ServerSettings", "TransportSecurity"]
-
-MAXIMUM_MESSAGE_BYTES: Final = 100 * 1024 * 1024
-"""A peer's own bound for one message (core/comm, MaxRecvMsgSize)."""
-
-MAXIMUM_STREAMS: Final = 16
-"""Peers connected at a time. One is usual; a peer that restarts may overlap with its old stream."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from fedfabric.fabric.shim import (
 
 
 async def listed(rows: Any) -> list[list[str]]:
-    return [[row.key, row.value.decode()] async for row in rows]
+    return [[row.key, row.value.decode("utf-8", "replace")] async for row in rows]
 
 
 async def refusal_of(awaitable: Any) -> str:
