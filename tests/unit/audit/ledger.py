@@ -397,6 +397,8 @@ class RunSettings:
     late: str = ""
     """An organisation that joins the channel and the job after round 1."""
     budget: int = 1000
+    payer: str = ""
+    """Whose tokens pay: the submitter's organisation's, or one person's of it."""
 
 
 class Run:
@@ -479,7 +481,8 @@ class Run:
 
     async def submit_job(self) -> None:
         ledger, budget = self.ledger, self.settings.budget
-        mint = {"id": "m1", "owner": MEMBERS[0], "amount": str(budget + 77)}
+        payer = self.settings.payer or MEMBERS[0]
+        mint = {"id": "m1", "owner": payer, "amount": str(budget + 77)}
         for msp in MEMBERS:
             await ledger.submit(msp, "operator", "tokens:approve", mint)
         minted = await ledger.submit(MEMBERS[0], "operator", "tokens:mint", mint)
@@ -499,11 +502,12 @@ class Run:
             "plan": self.plan,
             "datasets": [self.use(msp) for msp in MEMBERS],
             "budget": str(budget),
-            "inputs": [{"tx": minted["token"]["tx"], "n": minted["token"]["n"]}],
+            "payer": payer,
+            "inputs": [{"tx": minted["token"]["tx"], "n": minted["token"]["n"]}] if budget else [],
         }
         self.change = {"tx": "", "n": 1}
         self.job = await ledger.submit(MEMBERS[0], "scientist", "training:submit", request)
-        self.change["tx"] = self.job["escrow"]["tx"]
+        self.change["tx"] = self.job["escrow"]["tx"] if budget else ""
 
     async def begin(self) -> None:
         await self.ledger.submit(MEMBERS[1], "gateway", "training:start", {"job": JOB})
@@ -547,18 +551,30 @@ class Run:
         return self.ledger
 
     async def round(self, number: int, members: tuple[str, ...]) -> None:
-        ledger = self.ledger
-        encoding = RingEncoding(float(CLIP), sum(self.samples[msp] for msp in members), len(members))
+        """A round in which all deliver and attest."""
+        updates = await self.deliver(number, members)
+        if number == 1 and self.settings.late:
+            await self.join()
+        await self.close(number, members)
+        outcome = self.aggregate(members, updates)
+        attesters = await self.attest(number, members, outcome)
+        await self.finalise(number, outcome, attesters)
+
+    async def deliver(self, number: int, members: tuple[str, ...], absent: tuple[str, ...] = ()) -> list[EncodedUpdate]:
+        """Every member but the absent ones trains and commits its update; what can be summed of them."""
+        encoding = self.encoding(members)
         updates = []
         for msp in members:
+            if msp in absent:
+                continue
             generator = np.random.default_rng(number * 100 + self.samples[msp])
             delta = MemoryTensors({"delta/weight": generator.normal(0, 0.1, (20, 15)).astype(np.float32)})
             rounding = Rounding(msp.encode().ljust(32, b"."), JOB, number)
             encoded = encode_update(delta, self.model.specs, self.samples[msp], encoding, rounding)
             tensors: Any = encoded.tensors
-            blob = ledger.put_tensors(tensors, self.folder)
+            blob = self.ledger.put_tensors(tensors, self.folder)
             if number == 1 and msp == self.spoiled_update[0]:
-                blob, tensors = self.spoil(ledger.blobs.pop(blob["address"]))
+                blob, tensors = self.spoil(self.ledger.blobs.pop(blob["address"]))
             request = {
                 "job": JOB,
                 "round": number,
@@ -567,45 +583,73 @@ class Run:
                 "samples": self.samples[msp],
                 "metrics": {"loss": 700_000 - 1000 * number},
             }
-            await ledger.submit(msp, "gateway", "training:update", request)
+            await self.ledger.submit(msp, "gateway", "training:update", request)
             self.updates.append(request)
             if tensors is not None:
                 updates.append(EncodedUpdate(msp, tensors, self.samples[msp]))
-        if number == 1 and self.settings.late:
-            await self.join()
-        await ledger.submit(members[1], "gateway", "training:close", {"job": JOB, "round": number})
+        return updates
+
+    async def close(self, number: int, members: tuple[str, ...]) -> None:
+        await self.ledger.submit(members[1], "gateway", "training:close", {"job": JOB, "round": number})
+
+    def encoding(self, members: tuple[str, ...]) -> RingEncoding:
+        return RingEncoding(float(CLIP), sum(self.samples[msp] for msp in members), len(members))
+
+    def aggregate(self, members: tuple[str, ...], updates: list[EncodedUpdate]) -> dict[str, Any]:
+        """Take the server step; the outcome that every honest member attests."""
         optimizer = self.settings.optimizer
         result = aggregate(
             self.model,
             updates,
-            encoding,
+            self.encoding(members),
             server_optimizer({"name": optimizer["name"], **optimizer["parameters"]}),
             self.state,
         )
+        self.model, self.state = result.model, result.state
         outcome = {
             "digest": self.false_digest or result.digest,
-            "model": ledger.put_tensors(result.model, self.folder),
-            "state": ledger.put_tensors(result.state, self.folder),
+            "model": self.ledger.put_tensors(result.model, self.folder),
+            "state": self.ledger.put_tensors(result.state, self.folder) if result.state.specs else None,
         }
         self.outcomes.append(outcome)
+        return outcome
+
+    async def attest(
+        self,
+        number: int,
+        members: tuple[str, ...],
+        outcome: dict[str, Any],
+        *,
+        silent: tuple[str, ...] = (),
+        refusing: tuple[str, ...] = (),
+    ) -> list[str]:
+        """Every member but the silent ones attests, the liar another outcome; who attests the true one."""
         attesters = []
         for msp in members:
+            if msp in silent:
+                continue
             lies = number == 1 and msp == self.settings.liar
-            said = outcome | {"digest": "ee" * 32} if lies else outcome
             request = {
                 "job": JOB,
                 "round": number,
-                "outcome": said,
-                "accept": True,
+                "outcome": outcome | {"digest": "ee" * 32} if lies else outcome,
+                "accept": msp not in refusing,
                 "samples": 20,
                 "metrics": {"auc": 800_000 + number},
             }
-            await ledger.submit(msp, "gateway", "training:attest", request)
+            await self.ledger.submit(msp, "gateway", "training:attest", request)
             attesters += [] if lies else [msp]
-        finalise = {"job": JOB, "round": number, "outcome": outcome["digest"], "attestations": sorted(attesters)}
+        return attesters
+
+    async def finalise(self, number: int, outcome: dict[str, Any], attesters: list[str]) -> None:
+        request = {
+            "job": JOB,
+            "round": number,
+            "outcome": outcome["digest"],
+            "attestations": sorted(attesters),
+        }
         altered = self.alterations.get("training:finalise")
-        await ledger.submit(members[0], "gateway", "training:finalise", finalise, alter=altered)
-        self.model, self.state = result.model, result.state
+        await self.ledger.submit(MEMBERS[0], "gateway", "training:finalise", request, alter=altered)
 
 
 def action_of(envelope: bytes) -> tuple[Any, ...]:
