@@ -50,7 +50,9 @@ class ConsortiumContract(LedgerContract):
             holding.add(ALL_FOUNDERS)
         if len(approvers) >= quorum(len(voters)):
             holding.add(MAJORITY_OF_MEMBERS)
-        CONSORTIUM.next(FOUNDED if present else NEW, "apply", holding)
+        found = f"approved by {', '.join(approvers) or 'nobody'}"
+        details = {ALL_FOUNDERS: found, MAJORITY_OF_MEMBERS: found}
+        CONSORTIUM.next(FOUNDED if present else NEW, "apply", holding, details)
         record = Consortium(
             sequence=request.sequence, members=request.members, window_ms=request.window_ms, approvers=approvers
         )

@@ -154,7 +154,8 @@ class JobTransactions(LedgerContract):
         missing = await missing_approvals(call, job)
         cohort = await next_cohort(call, job)
         holding = [guard for guard, holds in ((ALL_APPROVED, not missing), (COHORT_NOT_EMPTY, cohort)) if holds]
-        state = JobState(JOB.next(job.state, "start", holding))
+        waiting = {ALL_APPROVED: f"waiting for {', '.join(missing)}"}
+        state = JobState(JOB.next(job.state, "start", holding, waiting))
         call.emit(JobChanged(type="job.started", job=job.id))
         return await open_round(call, job.model_copy(update={"state": state}), cohort)
 
@@ -187,8 +188,10 @@ class JobTransactions(LedgerContract):
         job = await require_job(call, request.job)
         if job.state == JobState.ABORTED:
             return job
-        over = call.now >= job.approve_until_ms + 2 * job.window_ms
-        state = JobState(JOB.next(job.state, "abort", (AFTER_APPROVAL_DEADLINE,) if over else ()))
+        end = job.approve_until_ms + 2 * job.window_ms
+        holding = (AFTER_APPROVAL_DEADLINE,) if call.now >= end else ()
+        details = {AFTER_APPROVAL_DEADLINE: f"t is {call.now} and must be {end}"}
+        state = JobState(JOB.next(job.state, "abort", holding, details))
         return await end_job(call, job, state, "not started before its approval deadline")
 
     @evaluated()

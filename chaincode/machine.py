@@ -1,8 +1,9 @@
 """State machines as tables: (state, event, guards, next state), one pure function over them, and their drawing."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from .records.refusals import Refusal, WrongState
 
@@ -38,8 +39,16 @@ class Machine:
     title: str
     transitions: tuple[Transition, ...]
 
-    def next(self, state: StrEnum | str, event: str, holding: Collection[Guard] = ()) -> str:
+    def next(
+        self,
+        state: StrEnum | str,
+        event: str,
+        holding: Collection[Guard] = (),
+        details: Mapping[Guard, str] = MappingProxyType({}),
+    ) -> str:
         """The state after ``event``, given the guards that hold. Changes nothing.
+
+        ``details`` says of a guard what was found, for the text of a refusal.
 
         Raises:
             WrongState: the table has no row for this state and event.
@@ -53,7 +62,8 @@ class Machine:
             if all(guard in holding for guard in row.guards):
                 return row.next
         unmet = next(guard for guard in rows[-1].guards if guard not in holding)
-        raise unmet.refusal("", f"{event} in state {state} needs: {unmet.text}")
+        found = f"; {details[unmet]}" if unmet in details else ""
+        raise unmet.refusal("", f"{event} in state {state} needs: {unmet.text}{found}")
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ class RoundTransactions(LedgerContract):
         if current.state in (RoundState.CLOSED, RoundState.FINAL):
             return current
         counted = tuple(row.msp for row in await _updates(call, current))
-        state = RoundState(ROUND.next(current.state, "close", _update_guards(call, current, len(counted))))
+        state = RoundState(
+            ROUND.next(current.state, "close", _update_guards(call, current, len(counted)), _details(call, current))
+        )
         job = await require_job(call, request.job)
         until = call.now + job.terms.plan.attest_ms
         record = current.model_copy(update={"state": state, "counted": counted, "attest_until_ms": until})
@@ -138,7 +140,7 @@ class RoundTransactions(LedgerContract):
         holding = _attestation_guards(call, current, rows)
         if agreed is None or agreed.outcome.digest != request.outcome:
             holding.discard(QUORUM_AGREES)
-        state = RoundState(ROUND.next(current.state, "finalise", holding))
+        state = RoundState(ROUND.next(current.state, "finalise", holding, _details(call, current)))
         if agreed is None:
             raise refusals.QuorumMissing("outcome", "no outcome has a quorum")
         if request.attestations != agreed.members:
@@ -159,7 +161,7 @@ class RoundTransactions(LedgerContract):
         else:
             holding = _attestation_guards(call, current, rows)
             reason = f"round {current.number}: no quorum for one outcome"
-        state = RoundState(ROUND.next(current.state, "abort_round", holding))
+        state = RoundState(ROUND.next(current.state, "abort_round", holding, _details(call, current)))
         record = current.model_copy(update={"state": state, "attestations": summaries(rows), "reason": reason})
         await call.write(round_key(record.job, record.number), record)
         call.emit(RoundChanged(type="round.aborted", job=record.job, round=record.number, reason=reason))
@@ -273,3 +275,14 @@ def _attestation_guards(call: Call, current: Round, rows: Sequence[Attestation])
         (QUORUM_IMPOSSIBLE, out_of_reach(found, current.quorum, len(current.cohort) - len(heard))),
     )
     return {guard for guard, holds in facts if holds}
+
+
+def _details(call: Call, current: Round) -> dict[Guard, str]:
+    """What a refused gateway wants to know: how long to wait, and for how many."""
+    wait = 2 * current.window_ms
+    return {
+        AFTER_UPDATE_DEADLINE: f"t is {call.now} and must be {current.update_until_ms + wait}",
+        AFTER_ATTEST_DEADLINE: f"t is {call.now} and must be {current.attest_until_ms + wait}",
+        QUORUM_OF_UPDATES: f"{current.quorum} of {len(current.cohort)}",
+        QUORUM_AGREES: f"{current.quorum} of {len(current.cohort)}",
+    }

@@ -50,7 +50,8 @@ class TokensContract(LedgerContract):
         members = [member.msp for member in call.consortium.members]
         rows = await call.read_many([mint_approval_key(request.id, msp) for msp in members], MintApproval)
         approvers = tuple(row.msp for row in rows if row is not None and row.mint == request)
-        MINT.next(NEW, "mint", (MAJORITY_OF_MEMBERS,) if len(approvers) >= quorum(len(members)) else ())
+        holding = (MAJORITY_OF_MEMBERS,) if len(approvers) >= quorum(len(members)) else ()
+        MINT.next(NEW, "mint", holding, {MAJORITY_OF_MEMBERS: f"approved by {', '.join(approvers) or 'nobody'}"})
         token = await write_row(call, request.owner, int(request.amount), "amount")
         record = Mint(mint=request, token=token, approvers=approvers)
         await call.write(mint_key(request.id), record)

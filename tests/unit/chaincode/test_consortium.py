@@ -9,7 +9,7 @@ async def test_every_founder_is_needed():
     world = World()
     for msp in (A, B):
         await world.submit(msp, "operator", "consortium:approve", change(A, B, C))
-    with pytest.raises(refusals.QuorumMissing, match="every founder"):
+    with pytest.raises(refusals.QuorumMissing, match=f"every founder has approved; approved by {A}, {B}$"):
         await world.submit(A, "operator", "consortium:apply", change(A, B, C))
     await world.submit(C, "operator", "consortium:approve", change(A, B, C))
     record = await world.submit(B, "operator", "consortium:apply", change(A, B, C))

@@ -32,6 +32,56 @@ async def test_a_job_of_two_rounds_finishes_and_pays_everybody(world):
     assert await world.balance("job:j1") == 0
 
 
+async def test_every_step_of_a_job_is_an_event(world):
+    uses = await world.prepare()
+    told = []
+
+    async def step(msp, role, function, request):
+        made = await world.submit(msp, role, function, request)
+        told.extend(world.events())
+        return made
+
+    job = await step(A, "scientist", "training:submit", {"id": "j1", "plan": plan(rounds=1), "datasets": uses[:2]})
+    decision = {"job": "j1", "digest": job["digest"]}
+    await step(A, "steward", "training:approve", decision)
+    await step(B, "steward", "training:approve", decision)
+    await step(A, "scientist", "training:add", {"job": "j1", "dataset": uses[2]})
+    await step(C, "steward", "training:refuse", decision)
+    await step(A, "gateway", "training:start", {"job": "j1"})
+    place = {"job": "j1", "round": 1}
+    for msp in (A, B):
+        await step(msp, "gateway", "training:update", place | {"attempt": 1, "blob": blob("u"), "samples": 1})
+    await step(A, "scientist", "training:cancel", {"job": "j1"})
+    await step(A, "gateway", "training:close", place)
+    for msp in (A, B):
+        await step(msp, "gateway", "training:attest", place | {"outcome": outcome("o"), "accept": True})
+    await step(A, "gateway", "training:finalise", place | {"outcome": digest("o"), "attestations": [A, B]})
+    assert told == [
+        "job.submitted",
+        *["job.approved"] * 2,
+        "job.owner_added",
+        "job.declined",
+        "job.started",
+        "round.opened",
+        *["round.updated"] * 2,
+        "job.stopping",
+        "round.closed",
+        *["round.attested"] * 2,
+        "round.final",
+        "job.finished",
+    ]
+
+
+async def test_the_end_of_a_job_that_failed_is_an_event(world):
+    await world.job()
+    await world.submit(A, "scientist", "training:cancel", {"job": "j1"})
+    assert world.events() == ["round.aborted", "job.cancelled"]
+    await world.run_job([{"dataset": f"{A}/heart", "version": 1}], job="j2")
+    world.now = (await world.round(1, "j2")).update_until_ms + 2 * WINDOW
+    await world.abort_round(1, "j2")
+    assert world.events() == ["round.aborted", "job.aborted"]
+
+
 async def test_a_round_is_opened_with_what_it_needs(world):
     await world.job()
     first = await world.round()
@@ -63,7 +113,7 @@ async def test_a_job_starts_when_every_owner_has_approved(world):
     job = await world.submit(A, "scientist", "training:submit", {"id": "j1", "plan": plan(), "datasets": uses})
     for msp in (A, B):
         await world.approve(msp, "j1", job["digest"])
-    with pytest.raises(refusals.ApprovalsMissing):
+    with pytest.raises(refusals.ApprovalsMissing, match=f"waiting for {C}$"):
         await world.submit(B, "gateway", "training:start", {"job": "j1"})
     await world.approve(C, "j1", job["digest"])
     for _ in range(2):
@@ -322,7 +372,7 @@ async def test_updates_are_taken_before_the_deadline_and_the_round_is_closed_two
     with pytest.raises(refusals.DeadlinePassed):
         await world.update(C)
     world.now = until + 2 * WINDOW - 1
-    with pytest.raises(refusals.TooEarly):
+    with pytest.raises(refusals.TooEarly, match=f"t is {world.now} and must be {world.now + 1}$"):
         await world.close()
     world.now = until + 2 * WINDOW
     closed = await world.close()
