@@ -114,7 +114,11 @@ async def define(layout: Layout, connections: Connections, chaincode: ChaincodeS
     if present is not None and all(present.approvals.get(one.msp_id) for one in organisations):
         return
     package_id = package(chaincode).package_id
-    await together(insist(lambda peer=peer: peer.approve(channel, wanted, package_id)) for peer in peers)
+
+    async def approve(peer: PeerAdministration) -> None:
+        await insist(lambda: peer.approve(channel, wanted, package_id))
+
+    await together(approve(peer) for peer in peers)
     await insist(lambda: _commit(channel, wanted, peers))
 
 

@@ -190,7 +190,7 @@ def peer_process(home: Path, runtime: Runtime, place: Place, spec: NetworkSpec) 
             "CORE_PEER_GOSSIP_EXTERNALENDPOINT": address,
             # Peers of other organisations are met through anchor peers, which are tried at these intervals; with
             # Fabric's own (25 s) the Gateway service finds no endorsers for as long.
-            "CORE_PEER_GOSSIP_RECONNECTINTERVAL": "1s",
+            "CORE_PEER_GOSSIP_RECONNECTINTERVAL": "300ms",
             "CORE_PEER_GOSSIP_ALIVETIMEINTERVAL": "1s",
             "CORE_PEER_GOSSIP_PUBLISHSTATEINFOINTERVAL": "1s",
             "CORE_PEER_GOSSIP_REQUESTSTATEINFOINTERVAL": "1s",
