@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from .errors import PeerError, ProtocolError, UsageError
 from .handler import Capabilities, Message
 from .invocation import Invocation, Response
-from .keys import composite_range, require_utf8, simple_range
+from .keys import HIGHEST, SEPARATOR, composite_range, require_utf8, simple_range
 
 if TYPE_CHECKING:
     from ..identity import Identity
@@ -183,8 +183,12 @@ class Stub:
         """At most `page_size` of the rows whose composite key starts with these parts, from `bookmark` on."""
         return await self._range_page(*composite_range(object_type, attributes), page_size, bookmark)
 
+    async def get_all_states_composite_key_with_pagination(self, page_size: int, bookmark: str) -> Page:
+        """At most `page_size` of all rows with a composite key, from `bookmark` on."""
+        return await self._range_page(SEPARATOR, SEPARATOR + HIGHEST, page_size, bookmark)
+
     def get_query_result(self, query: str) -> "Rows[KV]":
-        """Rows that a JSON query selects. Needs CouchDB: with LevelDB the peer refuses (PeerError)."""
+        """Rows that a JSON query selects. LevelDB peers refuse it (PeerError); with CouchDB it is untested."""
         return self._query("", query)
 
     async def get_query_result_with_pagination(self, query: str, page_size: int, bookmark: str) -> Page:

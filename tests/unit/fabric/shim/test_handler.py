@@ -123,6 +123,13 @@ def test_an_invocation_without_a_proposal_has_no_creator():
         _ = started.invocation.creator
 
 
+def test_a_proposal_without_a_creator_is_an_error_to_its_client():
+    sent = only(ready_handler().receive(peer.transaction("t1", b"x", proposal=peer.signed_proposal(creator=b""))))
+    assert isinstance(sent, Send)
+    assert sent.message.type == Message.ERROR
+    assert b"no creator" in sent.message.payload
+
+
 @pytest.mark.parametrize("layer", ["input", "proposal", "header", "channel header", "signature header", "payload"])
 def test_an_undecodable_invocation_is_an_error_to_its_client_and_the_stream_lives(layer: str):
     message = peer.transaction("t1", b"put")

@@ -157,6 +157,25 @@ def test_a_call_ended_by_the_server_is_reset_so_that_the_client_stops_sending():
     assert sent.take() == []
 
 
+@pytest.mark.parametrize("length", [126, 127, 128, 254, 255, 1000, 5000])
+def test_a_long_text_survives_its_header(length):
+    connection, sent = called()
+    connection.finish(1, 2, "x" * length)
+    trailers = next(body for kind, flags, _, body in sent.take() if kind == HEADERS and flags & END_STREAM)
+    assert sent.headers(trailers)["grpc-message"] == "x" * min(length, 1000)
+
+
+def test_what_comes_late_for_an_ended_call_is_dropped():
+    connection, sent = called()
+    connection.finish(1, 0)
+    sent.take()
+    late = frame(DATA, 0, 1, message(b"x")) + frame(WINDOW_UPDATE, 0, 1, (5).to_bytes(4))
+    late += frame(HEADERS, END_HEADERS | END_STREAM, 1, hpack.Encoder().encode([("x", "y")]))
+    assert connection.receive(late) == []
+    assert sent.take() == []
+    assert connection.receive(frame(HEADERS, END_HEADERS, 3, block())) == [Opened(3, PATH)]
+
+
 @given(
     st.lists(st.binary(max_size=300), min_size=1, max_size=8), st.lists(st.integers(1, 60), min_size=1), st.booleans()
 )
@@ -373,6 +392,12 @@ def test_a_client_that_sends_beyond_its_window_is_cut_off():
     broken(connection, sent, frame(DATA, 0, 1, message(b"xx")), 3)
 
 
+def test_a_client_that_sends_beyond_the_connections_window_is_cut_off():
+    connection, sent = called(ConnectionLimits(window=70_000, message_bytes=10**6))
+    connection._received = 69_999
+    broken(connection, sent, frame(DATA, 0, 1, message(b"xx")), 3)
+
+
 # --- bounds
 
 
@@ -437,6 +462,15 @@ def test_calls_opened_and_reset_in_a_row_are_bounded():
         for stream in range(1, 100, 2)
     )
     broken(connection, sent, flood, 11)
+
+
+def test_empty_continuations_are_bounded():
+    connection, sent = connected(ConnectionLimits(strays=10))
+    connection.ping()
+    connection.receive(frame(HEADERS, 0, 1, b""))
+    for _ in range(10):
+        connection.receive(frame(CONTINUATION, 0, 1, b""))
+    broken(connection, sent, frame(CONTINUATION, 0, 1, b""), 11)
 
 
 def test_a_header_block_is_bounded_in_pieces_and_unpacked():

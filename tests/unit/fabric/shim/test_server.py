@@ -1,11 +1,13 @@
 """A chaincode server on a real port: mutual TLS, shutdown, what keeps it from starting."""
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +213,17 @@ async def test_nobody_else_is_served(tls, name):
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await Peer(channel).read()
             assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_client_that_does_not_speak_http2_is_hung_up_on(tls):
+    context = ssl.create_default_context(cafile=str(tls / "authority.crt"))
+    context.load_cert_chain(tls / "peer.crt", tls / "peer.key")
+    async with ChaincodeServer(ContractChaincode(Echo()), secure(tls)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        async with asyncio.timeout(DEADLINE):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
 
 
 async def test_without_tls_a_warning_says_so(caplog):

@@ -81,6 +81,7 @@ def test_limits():
         ("CHAINCODE_TRANSACTION_SECONDS", "0"),
         ("CHAINCODE_GRACE_SECONDS", "-1"),
         ("CHAINCODE_GRACE_SECONDS", "nan"),
+        ("CHAINCODE_GRACE_SECONDS", "soon"),
     ],
 )
 def test_a_limit_out_of_bounds_is_named(name, value):

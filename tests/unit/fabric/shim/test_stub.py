@@ -261,6 +261,22 @@ async def test_a_page_has_a_sensible_size(world, size):
         await world.run(lambda stub: stub.get_state_by_range_with_pagination("", "", size, ""))
 
 
+async def test_pages_of_all_composite_keys(world):
+    async def fill(stub):
+        await stub.put_state(create_composite_key("a", ["1"]), b"1")
+        await stub.put_state(create_composite_key("b", []), b"2")
+        await stub.put_state("simple", b"3")
+
+    await world.run(fill)
+
+    async def act(stub):
+        first = await stub.get_all_states_composite_key_with_pagination(1, "")
+        second = await stub.get_all_states_composite_key_with_pagination(1, first.bookmark)
+        return [[row.value for row in page.rows] for page in (first, second)], second.bookmark
+
+    assert await world.run(act) == ([[b"1"], [b"2"]], "")
+
+
 async def test_partial_keys_find_their_rows_and_no_simple_ones(world):
     async def fill(stub):
         await stub.put_state(create_composite_key("t", ["x", "1"]), b"1")
@@ -463,19 +479,69 @@ async def test_nothing_works_after_the_end(world):
             await late
 
 
-async def test_a_wrong_number_of_values_is_the_peers_fault():
+def stub_answered(payload: bytes) -> Stub:
+    """A stub whose peer answers everything with these bytes."""
+
     class Lying(PeerSide):
-        def send(self, message_type, payload):
+        def send(self, message_type, _):
             answer = asyncio.get_running_loop().create_future()
-            answer.set_result(b"")
+            answer.set_result(payload)
             return answer
 
-    peer = MemoryPeer({})
-    stub = Stub(
-        Invocation("c", "t", ()), Lying(peer, "cc", Simulation(Invocation("c", "t", ())), ()), Capabilities(0, 5)
-    )
+    invocation = Invocation("c", "t", ())
+    return Stub(invocation, Lying(MemoryPeer({}), "cc", Simulation(invocation), ()), Capabilities(0, 5))
+
+
+async def test_a_wrong_number_of_values_is_the_peers_fault():
     with pytest.raises(ProtocolError, match="0 values to 2 keys"):
-        await stub.get_multiple_states(["a", "b"])
+        await stub_answered(b"").get_multiple_states(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda stub: stub.get_multiple_states(["a"]),
+        lambda stub: listed(stub.get_state_by_range("", "")),
+        lambda stub: listed(stub.get_history_for_key("a")),
+        lambda stub: stub.get_state_by_range_with_pagination("", "", 1, ""),
+        lambda stub: stub.get_state_validation_parameter("a"),
+        lambda stub: stub.invoke_chaincode("other", []),
+    ],
+)
+async def test_an_answer_that_can_not_be_decoded_is_a_protocol_error(act):
+    with pytest.raises(ProtocolError, match="can't be decoded"):
+        await act(stub_answered(b"\xff\xff"))
+
+
+async def test_a_callee_without_a_response_is_an_error():
+    inner = Message(type=Message.ERROR, payload=b"the callee's stream is gone").SerializeToString()
+    with pytest.raises(PeerError, match="the callee's stream is gone"):
+        await stub_answered(inner).invoke_chaincode("other", [])
+    inner = Message(type=Message.COMPLETED, payload=b"\xff\xff").SerializeToString()
+    with pytest.raises(ProtocolError):
+        await stub_answered(inner).invoke_chaincode("other", [])
+
+
+async def test_a_range_that_has_changed_is_a_phantom(world):
+    async def count(stub):
+        rows = await listed(stub.get_state_by_range("", ""))
+        await stub.put_state("count", str(len(rows)).encode())
+        return b""
+
+    world.script.act = count
+    simulation = await world.peer.simulate("cc", "count")
+    await world.run(lambda stub: put(stub, new=b"1"))
+    assert world.peer.commit(simulation) == "PHANTOM_READ_CONFLICT"
+
+
+async def test_a_refused_transaction_leaves_no_trace(world):
+    async def act(stub):
+        await stub.put_state("a", b"1")
+        return Response(400, "no")
+
+    world.script.act = act
+    assert world.peer.commit(await world.peer.simulate("cc", "refused")) == "VALID"
+    assert world.peer.state("cc") == {}
 
 
 @BOTH_PEERS
