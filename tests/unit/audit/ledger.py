@@ -148,6 +148,8 @@ class Ledger(Blobs):
         )
         self.versions: dict[str, tuple[int, int]] = {}
         self.endorsers: tuple[str, ...] = MEMBERS
+        self.alterations: dict[str, Any] = {}
+        """By function: what a majority's modified chaincode makes of its writes."""
         self.channel = self._channel()
         self.blocks.append(genesis_block(self.channel, created_ns=START * 1_000_000))
         self._define_chaincode()
@@ -230,14 +232,17 @@ class Ledger(Blobs):
         event: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         endorsers: tuple[str, ...] | None = None,
+        namespace: str = "",
+        channel_name: str = "consortium",
+        change: Any = None,
     ) -> bytes:
-        """A signed and endorsed transaction."""
+        """A signed and endorsed transaction; `change` may do anything to its read/write set."""
         proposal = propose(
             creator.identity,
             creator.sign,
             chaincode,
             arguments,
-            channel_name="consortium",
+            channel_name=channel_name,
             created_ns=self.now * 1_000_000,
             nonce=nonce,
         )
@@ -249,8 +254,10 @@ class Ledger(Blobs):
                 read.version.block_num, read.version.tx_num = version
         for key in sorted(writes):
             access.writes.add(key=key, value=writes[key], is_delete=not writes[key])
+        if change is not None:
+            change(access)
         results = rwset_pb2.TxReadWriteSet()
-        results.ns_rwset.add(namespace=chaincode, rwset=access.SerializeToString())
+        results.ns_rwset.add(namespace=namespace or chaincode, rwset=access.SerializeToString())
         done = proposal_pb2.ChaincodeAction(
             results=results.SerializeToString(),
             response=proposal_response_pb2.Response(status=200, payload=payload),
@@ -283,7 +290,15 @@ class Ledger(Blobs):
     # -- the contracts' side
 
     async def submit(
-        self, msp: str, role: str, function: str, request: Any, *, alter: Any = None, endorsers: Any = None
+        self,
+        msp: str,
+        role: str,
+        function: str,
+        request: Any,
+        *,
+        alter: Any = None,
+        endorsers: Any = None,
+        **extras: Any,
     ) -> Any:
         """Run a contract, and commit it in a block of its own; `alter` may change what is written."""
         creator = self.houses[msp].person("client", role)
@@ -302,22 +317,14 @@ class Ledger(Blobs):
         simulation.response, simulation.event = await self.peer.run("fedfabric", invocation, simulation, ())
         assert simulation.response.status == 200, simulation.response.message
         writes = {key: value for (_, _, key), value in simulation.writes.items()}
+        alter = alter or self.alterations.get(function)
         if alter is not None:
             alter(writes)
             simulation.writes = {("fedfabric", "", key): value for key, value in writes.items()}
         reads = {key: self.versions.get(key) for _, _, key in simulation.reads}
         assert self.peer.commit(simulation) == "VALID"
-        envelope = self.envelope(
-            creator,
-            "fedfabric",
-            arguments,
-            reads,
-            writes,
-            payload=simulation.response.payload,
-            event=simulation.event,
-            nonce=nonce,
-            endorsers=endorsers,
-        )
+        made = {"payload": simulation.response.payload, "event": simulation.event, "endorsers": endorsers, **extras}
+        envelope = self.envelope(creator, "fedfabric", arguments, reads, writes, nonce=nonce, **made)
         block = self.cut([envelope])
         for key, value in writes.items():
             if value:
@@ -326,18 +333,23 @@ class Ledger(Blobs):
                 self.versions.pop(key, None)
         return json.loads(simulation.response.payload)
 
-    def add_member(self, msp_id: str) -> None:
-        """Admit an organisation to the channel by a configuration block."""
+    def add_member(
+        self, msp_id: str, admitted_by: tuple[str, ...] = MEMBERS[:2], alter: Any = None, *, update: bool = True
+    ) -> None:
+        """Admit an organisation to the channel by a configuration block; orderers may `alter` the configuration."""
+        with_update = update
         _, config = read_config(self.blocks[self.last_config])
         updated = with_application(config, Organisation(self.houses[msp_id].membership))
         update = compute_update("consortium", config, updated)
-        admins = [self.houses[msp].person("admin") for msp in MEMBERS[:2]]
+        admins = [self.houses[msp].person("admin") for msp in admitted_by]
         signatures = [sign_update(update, admin.identity, admin.sign) for admin in admins]
         last_update = update_envelope(update, signatures, admins[0].identity, admins[0].sign)
         updated.channel_group.groups["Application"].version += 1
         updated.sequence = config.sequence + 1
         orderer = self.houses[ORDERING].person("orderer")
-        content = configtx_pb2.ConfigEnvelope(config=updated, last_update=last_update)
+        content = configtx_pb2.ConfigEnvelope(config=alter(updated) if alter else updated)
+        if with_update:
+            content.last_update.CopyFrom(last_update)
         header = common_pb2.ChannelHeader(type=common_pb2.CONFIG, channel_id="consortium")
         signature_header = common_pb2.SignatureHeader(creator=orderer.identity.serialized(), nonce=bytes(24))
         payload = common_pb2.Payload(
@@ -417,8 +429,6 @@ class Run:
         """Every update's request."""
         self.outcomes: list[Any] = []
         """Every round's outcome, as attested."""
-        self.alterations: dict[str, Any] = {}
-        """By function: what a modified chaincode makes of its writes."""
         self.spoiled_update: tuple[str, Any] = ("", None)
         """A member, and what it makes of its update's bytes in round 1."""
         self.false_digest = ""
@@ -479,7 +489,7 @@ class Run:
             await self.approve(msp)
         await self.begin()
 
-    async def submit_job(self) -> None:
+    async def submit_job(self, owners: tuple[str, ...] = MEMBERS) -> None:
         ledger, budget = self.ledger, self.settings.budget
         payer = self.settings.payer or MEMBERS[0]
         mint = {"id": "m1", "owner": payer, "amount": str(budget + 77)}
@@ -500,7 +510,7 @@ class Run:
         request = {
             "id": JOB,
             "plan": self.plan,
-            "datasets": [self.use(msp) for msp in MEMBERS],
+            "datasets": [self.use(msp) for msp in owners],
             "budget": str(budget),
             "payer": payer,
             "inputs": [{"tx": minted["token"]["tx"], "n": minted["token"]["n"]}] if budget else [],
@@ -648,8 +658,7 @@ class Run:
             "outcome": outcome["digest"],
             "attestations": sorted(attesters),
         }
-        altered = self.alterations.get("training:finalise")
-        await self.ledger.submit(MEMBERS[0], "gateway", "training:finalise", request, alter=altered)
+        await self.ledger.submit(MEMBERS[0], "gateway", "training:finalise", request)
 
 
 def action_of(envelope: bytes) -> tuple[Any, ...]:

@@ -289,7 +289,7 @@ class TestWhatKeysCanDo:
                 elif f"\0token\0job:{JOB}\0" in key and value:
                     writes[key] = alter_row("token", "amount", "508")(key, value)
 
-        run.alterations["training:finalise"] = steal
+        run.ledger.alterations["training:finalise"] = steal
         await run.round(1, MEMBERS)
         report = verify(run.ledger, tmp_path)
         assert f"payment of {MEMBERS[0]} for round 1 of job {JOB}" in broken(report, Check.PAYMENTS)
