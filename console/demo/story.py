@@ -35,8 +35,8 @@ Result = TypeVar("Result")
 PLAN = Path(__file__).resolve().parents[2] / "examples" / "heart_disease"
 TITLES = {hospital.msp_id: hospital.title for hospital in HOSPITALS}
 SERVING_SECONDS = 90.0
-ONBOARDING_SHARE = 6
-"""The fourth hospital's onboarding begins after this part of the rounds; it takes several, and ends about half way."""
+ONBOARDING_AFTER = 1
+"""The fourth hospital's onboarding begins after this round; it takes several, and so ends about half way."""
 NETWORK = {
     "name": "hospitals",
     "organisations": [
@@ -198,7 +198,7 @@ class Story:
                     self._see(one)
                     if self.seen[one.round.number].final:
                         group.create_task(self._score(one.round.number, client, referee))
-                if onboarding is None and report.job.rounds_final >= self.rounds // ONBOARDING_SHARE:
+                if onboarding is None and report.job.rounds_final >= ONBOARDING_AFTER:
                     onboarding = group.create_task(self._take_in(stage, staff, patients))
         if report.job.state.value != "finished":
             raise Failure(
@@ -221,8 +221,10 @@ class Story:
         ):
             spec = OrganisationSpec(name=VA_LONG_BEACH.name, msp_id=VA_LONG_BEACH.msp_id)
             await stage.network.add_organisation(spec)
-            await admit(stage.network, VA_LONG_BEACH.name)
-            newcomer = await stage.employ(VA_LONG_BEACH)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(admit(stage.network, VA_LONG_BEACH.name))
+                employing = group.create_task(stage.employ(VA_LONG_BEACH))
+            newcomer = employing.result()
             staff[VA_LONG_BEACH] = newcomer
             await share(newcomer, patients[VA_LONG_BEACH], staff[CLEVELAND])
             try:
