@@ -7,7 +7,7 @@ single write at a time on a stream.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -20,6 +20,9 @@ from .stub import Stub
 __all__ = ["Conversation"]
 
 _logger = logging.getLogger(__name__)
+
+MAXIMUM_UNSENT: Final = 8192
+"""Messages that wait to be written before the peer's next one is read."""
 
 
 class Incoming(Protocol):
@@ -56,6 +59,7 @@ class Conversation:
         self._msp_id = msp_id
         self._transaction_seconds = transaction_seconds
         self._outgoing: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._room = asyncio.Event()
         self._answers: dict[TransactionKey, asyncio.Future[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -90,6 +94,9 @@ class Conversation:
 
     async def _read(self, incoming: Incoming) -> None:
         async for payload in incoming:
+            while self._outgoing.qsize() >= MAXIMUM_UNSENT:
+                self._room.clear()
+                await self._room.wait()
             try:
                 message = Message.FromString(payload)
             except DecodeError as error:
@@ -106,6 +113,7 @@ class Conversation:
     async def _write_all(self) -> None:
         while (message := await self._outgoing.get()) is not None:
             await self._write(message.SerializeToString())
+            self._room.set()
 
     def _send(self, message: Message) -> None:
         self._outgoing.put_nowait(message)

@@ -281,13 +281,14 @@ async def test_a_transaction_that_runs_too_long_is_stopped_and_frees_its_place()
         return b"fine"
 
     limits = Limits(running=1)
-    async with talking(act, limits=limits, transaction_seconds=0.05) as (wire, _, _):
+    async with talking(act, limits=limits, transaction_seconds=0.05) as (wire, conversation, _):
         wire.send(peer.transaction("slow"), peer.transaction("next"))
         await wire.next()
         message = await wire.next()
         assert (message.type, message.txid) == (Message.ERROR, "slow")
         assert b"stopped after 0.05 s" in message.payload
         assert payload_of(await wire.next()) == b"fine"
+        assert not conversation._answers, "nobody waits for the answer any more"
         wire.send(peer.answer("slow", b"far too late"))
         wire.send(peer.transaction("again"))
         assert payload_of(await wire.next()) == b"fine"
@@ -397,6 +398,28 @@ async def test_draining_an_idle_stream_ends_it_at_once():
         conversation.drain()
         async with asyncio.timeout(DEADLINE):
             await running
+
+
+async def test_a_peer_that_does_not_read_is_not_read(monkeypatch):
+    monkeypatch.setattr("fedfabric.fabric.shim.conversation.MAXIMUM_UNSENT", 10)
+    go_on = asyncio.Event()
+    wire = Wire()
+
+    async def write(payload):
+        await go_on.wait()
+        await wire.write(payload)
+
+    running = asyncio.create_task(Conversation(Handler("kv:1"), Chaincode(get), write).run(wire))
+    wire.send(peer.REGISTERED, peer.ready(), *[peer.KEEPALIVE] * 1000)
+    for _ in range(3000):
+        await asyncio.sleep(0)
+    assert wire.to_chaincode.qsize() > 980
+    go_on.set()
+    assert (await wire.next()).type == Message.REGISTER
+    for _ in range(1000):
+        assert (await wire.next()).type == Message.KEEPALIVE
+    wire.hang_up()
+    await running
 
 
 async def test_a_writer_that_fails_ends_the_stream():

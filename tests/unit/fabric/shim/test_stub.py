@@ -390,6 +390,8 @@ async def test_the_last_event_wins_and_its_name_is_checked(world):
             stub.set_event("", b"")
         with pytest.raises(UsageError):
             stub.set_event("x", "text")
+        with pytest.raises(UsageError):
+            stub.set_event("\ud800", b"")
 
     await world.run(act)
     assert [event[1:] for event in world.peer.events] == [("last", b"2")]
