@@ -6,6 +6,7 @@ Source: fabric-protos `orderer/ab.proto`; Fabric's `orderer/common/broadcast`.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
+# A BFT orderer that hears of an envelope from another orderer first refuses it from us in these words.
+_HAS_IT: Final = re.compile(r"request already (processed|exists)")
 
 
 class BroadcastError(Exception):
@@ -39,23 +42,27 @@ async def broadcast(
     """Hand an envelope to the first orderer that takes it; taken is not yet committed.
 
     An orderer that is not there, or has no leader, is passed over and asked again until the deadline. Sending one
-    envelope twice is safe: the second has no effect. The channels stay the caller's.
+    envelope twice is safe: the second has no effect. One that says that it has the envelope already has taken it. The
+    channels stay the caller's.
 
     Raises:
         BroadcastError: an orderer refused the envelope, or none took it before the deadline.
     """
-    ends = asyncio.get_running_loop().time() + deadline_s
+    clock = asyncio.get_running_loop().time
+    ends = clock() + deadline_s
+    most_each = max(deadline_s / len(orderers), _FIRST_PAUSE_S)
     pause = _FIRST_PAUSE_S
+    lost = False  # whether an orderer may have taken it without our hearing of it
     while True:
         for orderer in orderers:
-            left = ends - asyncio.get_running_loop().time()
-            status, text = await _send(orderer, envelope, max(left, _FIRST_PAUSE_S))
-            if status == "SUCCESS":
+            status, text = await _send(orderer, envelope, min(max(ends - clock(), _FIRST_PAUSE_S), most_each))
+            if status == "SUCCESS" or _HAS_IT.search(text):
                 return
             if status not in ("SERVICE_UNAVAILABLE", "UNREACHABLE"):
-                raise BroadcastError(status, text, certain=True)
-        if asyncio.get_running_loop().time() + pause > ends:
-            raise BroadcastError(status, text, certain=status == "SERVICE_UNAVAILABLE")
+                raise BroadcastError(status, text, certain=not lost)
+            lost = lost or status == "UNREACHABLE"
+        if clock() + pause > ends:
+            raise BroadcastError(status, text, certain=not lost)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 

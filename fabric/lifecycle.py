@@ -19,6 +19,7 @@ from fabric_protos.peer import collection_pb2, peer_pb2_grpc, policy_pb2, query_
 from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf.message import DecodeError, Message
 
+from .client.errors import SubmitError
 from .proposals import EndorserProposal, assemble, propose
 
 if TYPE_CHECKING:
@@ -279,12 +280,18 @@ class PeerAdministration:
             raise LifecycleError(step, f"transaction {proposal.transaction_id} is {code}")
 
     async def _send(self, request: gateway_pb2.SubmitRequest) -> None:
-        """Hand a transaction to the orderers, anew while they have no leader yet (the same envelope, so it is safe)."""
+        """Hand a transaction to the orderers, anew while they have no leader yet (the same envelope, so it is safe).
+
+        Orderers that say that they have it already have taken it.
+        """
         pause = _FIRST_PAUSE_S
         while True:
             try:
                 await self._gateway.Submit(request, timeout=self._deadline_s)
             except grpc.aio.AioRpcError as error:
+                refused = SubmitError.from_rpc(request.transaction_id, error)
+                if isinstance(refused, SubmitError) and refused.already_ordered:
+                    return
                 if error.code() is not grpc.StatusCode.UNAVAILABLE and "SERVICE_UNAVAILABLE" not in str(
                     error.details()
                 ):

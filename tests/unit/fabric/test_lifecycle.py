@@ -26,6 +26,7 @@ from fedfabric.fabric.lifecycle import Definition, LifecycleError, PeerAdministr
 from fedfabric.fabric.packages import ccaas_package
 from fedfabric.fabric.proposals import EndorsementsDifferError, assemble, propose
 from fedfabric.network.identities import Authorities
+from google.rpc import status_pb2
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 PACKAGE = ccaas_package("kv_1.0")
@@ -40,6 +41,7 @@ class Peer(peer_pb2_grpc.EndorserServicer, gateway_pb2_grpc.GatewayServicer):
         self.called: list[str] = []
         self.submitted: list[gateway_pb2.SubmitRequest] = []
         self.submit_faults: list[grpc.StatusCode] = []
+        self.fault_details: list[str] = ["no Raft leader"]
         self.code = transaction_pb2.VALID
 
     async def ProcessProposal(self, request, context):  # noqa: N802
@@ -64,7 +66,13 @@ class Peer(peer_pb2_grpc.EndorserServicer, gateway_pb2_grpc.GatewayServicer):
 
     async def Submit(self, request, context):  # noqa: N802
         if self.submit_faults:
-            await context.abort(self.submit_faults.pop(0), "no Raft leader: SERVICE_UNAVAILABLE")
+            code = self.submit_faults.pop(0)
+            details = [gateway_pb2.ErrorDetail(address="orderer", message=text) for text in self.fault_details]
+            status = status_pb2.Status(code=code.value[0], message="no Raft leader: SERVICE_UNAVAILABLE")
+            for detail in details:
+                status.details.add().Pack(detail)
+            context.set_trailing_metadata([("grpc-status-details-bin", status.SerializeToString())])
+            await context.abort(code, status.message)
         self.submitted.append(request)
         return gateway_pb2.SubmitResponse()
 
@@ -78,6 +86,7 @@ class Orderer(ab_pb2_grpc.AtomicBroadcastServicer):
     def __init__(self) -> None:
         self.statuses: list[int | None] = []
         self.envelopes: list[common_pb2.Envelope] = []
+        self.info = "said so"
 
     async def Broadcast(self, requests, context):  # noqa: N802
         async for envelope in requests:
@@ -85,7 +94,7 @@ class Orderer(ab_pb2_grpc.AtomicBroadcastServicer):
             status = self.statuses.pop(0) if self.statuses else common_pb2.SUCCESS
             if status is None:
                 return
-            yield ab_pb2.BroadcastResponse(status=status, info="said so")
+            yield ab_pb2.BroadcastResponse(status=status, info=self.info)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +214,13 @@ class TestApproving:
         await administration.approve("ch1", DEFINITION, PACKAGE.package_id)
         assert len(peer.submitted) == 1
 
+    async def test_that_the_orderers_have_already_is_waited_for(self, peer, administration):
+        peer.answers["ApproveChaincodeDefinitionForMyOrg"] = lambda _: b""
+        peer.submit_faults = [grpc.StatusCode.UNAVAILABLE]
+        peer.fault_details = ["request already processed", "failed: request already exists"]
+        await administration.approve("ch1", DEFINITION, PACKAGE.package_id)
+        assert peer.submitted == []
+
     async def test_that_is_committed_invalid_is_an_error(self, peer, administration):
         peer.answers["ApproveChaincodeDefinitionForMyOrg"] = lambda _: b""
         peer.code = transaction_pb2.MVCC_READ_CONFLICT
@@ -317,6 +333,19 @@ class TestBroadcasting:
         with pytest.raises(BroadcastError, match="BAD_REQUEST: said so") as caught:
             await broadcast([await serve(orderer)], common_pb2.Envelope(payload=b"p"))
         assert caught.value.certain
+
+    async def test_takes_an_orderer_at_its_word_that_has_the_envelope_already(self, serve):
+        orderer = Orderer()
+        orderer.statuses, orderer.info = [common_pb2.SERVICE_UNAVAILABLE], "request already exists"
+        await broadcast([await serve(orderer)], common_pb2.Envelope(payload=b"p"))
+        assert len(orderer.envelopes) == 1
+
+    async def test_does_not_know_after_an_answer_was_lost(self, serve):
+        orderer = Orderer()
+        orderer.statuses = [None, common_pb2.BAD_REQUEST]
+        with pytest.raises(BroadcastError) as caught:
+            await broadcast([await serve(orderer)], common_pb2.Envelope(payload=b"p"))
+        assert not caught.value.certain
 
     async def test_gives_up_at_its_deadline_and_says_that_it_does_not_know(self, serve):
         channel = await serve(Orderer())
