@@ -237,6 +237,31 @@ def add_user(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Option("--folder", help="Folder to write.", file_okay=False)] = Path("export"),
+    name: Name = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Write connection profiles and wallets, with which Fabric's official SDKs and hfc reach the network.
+
+    For each organisation: connection.json and .yaml, a wallet of its users, and hfc.json. The wallets hold private
+    keys, readable by you alone.
+
+    \b
+    Example:
+      fedfabric network export --folder export && ls export/cleveland
+    """
+    from ..network.export import export as write
+
+    written = write(find(name), folder)
+    if chosen.format is Format.JSON:
+        show({"folder": folder.absolute(), "organisations": written})
+        return
+    for one in written:
+        say(f"{one.organisation}: {one.connection_json}, {one.wallet}, {one.hfc} ({', '.join(one.users)})")
+
+
+@app.command()
 def logs(
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="As network status names it.")] = "",
     lines: Annotated[int, typer.Option("--lines", help="How many of the last ones.", min=1)] = 50,

@@ -7,6 +7,7 @@ PATH}``, ``{"ask": "repeat", "joined": ROUND}`` (the federated run for the other
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,14 +25,17 @@ class Referee:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def start(cls, plan: Path, folders: Mapping[str, Path], rounds: int) -> "Referee":
-        """Start the process; ``folders``: each hospital's patients by the hospital's title."""
+    async def start(cls, plan: Path, folders: Mapping[str, Path], rounds: int, scratch: Path) -> "Referee":
+        """Start the process; ``folders``: each hospital's patients by the hospital's title; PyTorch's caches go into
+        ``scratch``.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "fedfabric.console.demo.referee",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(scratch)},
             start_new_session=True,  # a Ctrl-C of the terminal is the demo's to handle
         )
         referee = cls(process)

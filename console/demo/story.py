@@ -126,7 +126,7 @@ class Story:
             stack.push_async_callback(to_its_end, lambda: asyncio.to_thread(shutil.rmtree, work))
             patients = hand_out(data, work / "patients")
             folders = {hospital.title: folder for hospital, folder in patients.items()}
-            referee = await Referee.start(PLAN, folders, self.rounds)
+            referee = await Referee.start(PLAN, folders, self.rounds, work)
             stack.push_async_callback(to_its_end, referee.stop)
             baselines = asyncio.create_task(referee.ask(ask="baselines"))
             stack.callback(baselines.cancel)
