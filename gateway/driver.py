@@ -34,7 +34,7 @@ from .consent import Consent, ConsentError, check_consent
 from .decisions import Action, JobSituation, Own, decide
 from .errors import ApiError
 from .follower import Follower
-from .journal import Journal
+from .journal import Journal, StoredAttestation
 from .ledger import Ledger
 from .read_model import Applied
 from .workshop import MemberFailedError, Workshop
@@ -320,7 +320,14 @@ class Driver:
         outcome = self._journal.outcome(action.job, action.round, action.attempt)
         if outcome is None:
             return
-        _, consent = await self._consented(job, current)
+        try:
+            _, consent = await self._consented(job, current)
+        except ConsentError as error:
+            # Revoked since it was trained under: the sum needs no data and is attested, the model is not vouched for.
+            log.warning("round.not_evaluated", job=job.id, round=current.number, reason=str(error))
+            unseen = StoredAttestation(accept=False, samples=0, metrics={})
+            self._journal.store_verdict(job.id, current.number, current.attempt, unseen)
+            return
         await self._workshop.fetch_for_training(job, current)
         before = self._model.attestation(job.id, current.number - 1, self._me) if current.number > 1 else None
         await self._workshop.evaluate(

@@ -86,11 +86,9 @@ def _first_varint(message: bytes) -> int:
 
 
 def committed_twice(sent: list[Sent], *functions: str) -> list[Any]:
-    """Deeds of one organisation that changed the ledger more than once."""
+    """Deeds that one organisation has committed more than once, also where the second changed nothing."""
     effective = Counter(
-        (one.function, one.msp_id, one.argument)
-        for one in sent
-        if one.code == "VALID" and one.writes and one.function in functions
+        (one.function, one.msp_id, one.argument) for one in sent if one.code == "VALID" and one.function in functions
     )
     return [deed for deed, count in effective.items() if count > 1]
 

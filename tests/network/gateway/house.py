@@ -15,6 +15,7 @@ from typing import Any, Self
 from fedfabric.chaincode.records import (
     ConsortiumChange,
     DatasetUse,
+    DecideJob,
     Job,
     Member,
     MintRequest,
@@ -47,12 +48,12 @@ class GatewayProcess:
         return self.process.pid
 
     @classmethod
-    async def start(cls, config: Path, deadlines: Mapping[str, float]) -> "GatewayProcess":
+    async def start(cls, program: Path, config: Path, deadlines: Mapping[str, float]) -> "GatewayProcess":
         log = config.with_name("log.jsonl")
         with log.open("a") as file:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                str(PROCESS),
+                str(program),
                 str(config),
                 json.dumps(deadlines),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -132,18 +133,46 @@ class House:
         }
         return GatewayConfiguration.parse(table, folder=self.folder, name="gateway.toml")
 
-    async def start(self, *organisations: str, **changes: Any) -> None:
+    async def start(self, *organisations: str, program: Path = PROCESS, **changes: Any) -> None:
         async def one(organisation: str) -> None:
             configuration = await self.configuration(organisation, **changes)
             path = self.folder / organisation / "gateway.toml"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(to_toml(configuration.model_dump(mode="json")))
-            self.gateways[organisation] = await GatewayProcess.start(path, self.deadlines)
+            self.gateways[organisation] = await GatewayProcess.start(program, path, self.deadlines)
 
         await asyncio.gather(*(one(organisation) for organisation in organisations or self.organisations))
 
     async def kill(self, organisation: str) -> None:
         await self.gateways.pop(organisation).kill()
+
+    async def stop(self, organisation: str) -> int:
+        return await self.gateways.pop(organisation).stop()
+
+    @asynccontextmanager
+    async def replaced(self, program: Path, *organisations: str) -> AsyncIterator[None]:
+        """Other programs with these organisations' keys in place of their gateways."""
+        for organisation in organisations:
+            await self.stop(organisation)
+        await self.start(*organisations, program=program)
+        try:
+            yield
+        finally:
+            for organisation in organisations:
+                await self.stop(organisation)
+            await self.start(*organisations)
+
+    @asynccontextmanager
+    async def absent(self, *organisations: str) -> AsyncIterator[None]:
+        """Without these organisations' gateways."""
+        for organisation in organisations:
+            await self.stop(organisation)
+        try:
+            yield
+        finally:
+            away = [one for one in organisations if one not in self.gateways]
+            if away:
+                await self.start(*away)
 
     # -- people
 
@@ -276,6 +305,12 @@ class House:
             await self.show(organisation, job.id)
             review = await steward.jobs.review(job.id)
             await steward.jobs.approve(job.id, digest=review.digest)
+
+    async def approve_directly(self, job: Job, *organisations: str) -> None:
+        """As stewards whose own gateway is away would, at their peers."""
+        for organisation in organisations:
+            async with self.contract(organisation, "training", user="steward") as contract:
+                await contract.submit("approve", DecideJob(job=job.id, digest=job.digest).canonical())
 
     async def show(self, organisation: str, job: str) -> JobReport:
         """A job at an organisation's gateway, once it is there."""
