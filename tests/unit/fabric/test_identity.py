@@ -148,6 +148,11 @@ def test_an_extension_of_another_form_is_an_error_not_no_attributes(key, extensi
         Identity("Org1MSP", certificate(key, extension)).attributes()
 
 
+def test_a_certificate_with_much_behind_it_is_refused(key):
+    with pytest.raises(InvalidIdentityError, match="are the most"):
+        Identity("Org1MSP", certificate(key) + b"\n" * 70_000).attributes()
+
+
 @pytest.mark.parametrize("data", [b"", b"certificate", b"x" * 70_000])
 def test_bytes_that_are_no_certificate_are_refused(data):
     with pytest.raises(InvalidIdentityError, match="certificate"):

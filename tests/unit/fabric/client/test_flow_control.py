@@ -133,6 +133,7 @@ async def test_a_cancelled_wait_takes_no_slot(given):
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
+    assert not any(slots._waiting)
     if not given:
         slots.release()
     assert slots.free == 1
