@@ -411,5 +411,6 @@ def test_its_environment_and_arguments_hold_nothing_of_the_gateways(trainers):
             "CUDA_VISIBLE_DEVICES",
             "LC_ALL",
             "LC_CTYPE",
+            "OMP_WAIT_POLICY",
             "PWD",
         }
