@@ -2,15 +2,16 @@
 
 import hashlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import grpc
 from fabric_protos.gateway import gateway_pb2
 
-from .block_events import height, seek
+from .block_events import FilteredBlockEventsRequest, height, seek
 from .calls import Calls, busy_as_unavailable
-from .checkpoints import Position
+from .checkpoints import CheckpointError, Position
 from .errors import GatewayError, UnsignedError
 from .events import Events
 from .messages import opened
@@ -91,9 +92,16 @@ class ChaincodeEventsRequest:
         return Events(self, reconnect=reconnect)
 
     async def stream(self) -> AsyncGenerator[tuple[ChaincodeEvent, Position], None]:
-        """Events, each with the position behind it; raises GatewayError when the peer ends the stream."""
+        """Events, each with the position behind it.
+
+        Raises:
+            GatewayError: the peer refused or ended the stream.
+            CheckpointError: it is to go on after a transaction that is not in its block.
+        """
         if not self._signed.signature:
             self._signed.signature = self._calls.sign(self.message)
+        if self._calls.can_sign:
+            await self._check_start()
         # The peer counts the stream among its calls for as long as it lasts.
         async with self._calls.slots.take(continues=True):
             call = self._calls.gateway.ChaincodeEvents(self._signed, timeout=self._calls.deadlines.events)
@@ -116,6 +124,22 @@ class ChaincodeEventsRequest:
         """The same request from another position on, unsigned."""
         request = opened(gateway_pb2.ChaincodeEventsRequest, self.message)
         return ChaincodeEventsRequest.build(self._calls, request.channel_id, request.chaincode_id, position)
+
+    async def _check_start(self) -> None:
+        # After a transaction that the channel does not have, the peer would be silent for ever.
+        request = opened(gateway_pb2.ChaincodeEventsRequest, self.message)
+        number, transaction_id = request.start_position.specified.number, request.after_transaction_id
+        if not transaction_id or number >= await height(self._calls, request.channel_id):
+            return
+        blocks = FilteredBlockEventsRequest.build(self._calls, request.channel_id, Position(number), number)
+        async with aclosing(blocks.stream()) as stream:
+            async for block, _ in stream:
+                if any(transaction.txid == transaction_id for transaction in block.filtered_transactions):
+                    return
+        raise CheckpointError(
+            f"block {number} of channel {request.channel_id} has no transaction {transaction_id}: the checkpoint is of "
+            "another network; remove it to begin anew"
+        )
 
     async def pinned(self) -> "ChaincodeEventsRequest":
         """The same request with a number for its beginning, should that be the next block."""

@@ -18,7 +18,7 @@ _MAXIMUM_BLOCK_NUMBER = 2**64 - 1
 
 
 class CheckpointError(ClientError):
-    """A checkpoint's file is not one."""
+    """A checkpoint's file is not one, or a checkpoint is of another channel."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Events(Generic[_Item]):
         Raises:
             StopAsyncIteration: the stop was reached, or the stream was closed.
             GatewayError: the peer refused or ended the stream.
+            CheckpointError: a chaincode's events are to go on after a transaction that the channel does not have.
             UnsignedError: the request is unsigned and the gateway can't sign.
         """
         while not self._items:

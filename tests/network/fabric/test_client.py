@@ -18,6 +18,7 @@ from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2
 from fedfabric.fabric.client import (
     NO_RETRIES,
+    CheckpointError,
     CommitError,
     CommitStatusError,
     Deadlines,
@@ -464,6 +465,14 @@ async def test_a_killed_consumer_goes_on_at_its_checkpoint(alpha, raft_network, 
     async with alpha.network.chaincode_events("kv", start_block=settings["start"]) as events:
         assert order == [(await anext(events)).event_name for _ in names]
     assert FileCheckpointer(settings["checkpoint"]).position is not None
+
+
+async def test_a_checkpoint_of_another_network_is_an_error(alpha):
+    checkpointer = InMemoryCheckpointer()
+    checkpointer.checkpoint_transaction(1, "0" * 64)
+    async with alpha.network.chaincode_events("kv", checkpoint=checkpointer) as events:
+        with pytest.raises(CheckpointError):
+            await anext(events)
 
 
 async def test_a_stream_goes_on_after_its_peer_was_killed(raft_network, alpha, beta, key):

@@ -241,7 +241,10 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
     async def DeliverFiltered(self, requests, context):  # noqa: N802
         async for number, _ in self._deliver("DeliverFiltered", requests, context):
             if isinstance(number, int):
-                yield events_pb2.DeliverResponse(filtered_block=events_pb2.FilteredBlock(number=number))
+                block = events_pb2.FilteredBlock(number=number)
+                for transaction_id, code, _ in self.blocks[number]:
+                    block.filtered_transactions.add(txid=transaction_id, tx_validation_code=int(code))
+                yield events_pb2.DeliverResponse(filtered_block=block)
             else:
                 yield number
 

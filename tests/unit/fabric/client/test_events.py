@@ -4,7 +4,7 @@ import time
 import grpc
 import pytest
 from fabric_protos.common import common_pb2
-from fedfabric.fabric.client import ChaincodeEvent, GatewayError, InMemoryCheckpointer, connect
+from fedfabric.fabric.client import ChaincodeEvent, CheckpointError, GatewayError, InMemoryCheckpointer, connect
 
 BLOCK_KINDS = [
     ("block_events", "Deliver", lambda block: block.header.number),
@@ -61,6 +61,25 @@ async def test_a_checkpoint_goes_before_the_start_block(network, fake):
     async with network.chaincode_events("kv", start_block=0, checkpoint=checkpointer) as events:
         assert (await anext(events)).block_number == 2
     assert fake.requests["ChaincodeEvents"][-1].after_transaction_id == "tx1"
+
+
+async def test_a_checkpoint_of_another_network_is_an_error_not_silence(network, fake):
+    await announce(fake, range(3))
+    checkpointer = InMemoryCheckpointer()
+    checkpointer.checkpoint_transaction(1, "tx of another network")
+    async with network.chaincode_events("kv", checkpoint=checkpointer, reconnect=True) as events:
+        with pytest.raises(CheckpointError, match="another network"):
+            await anext(events)
+
+
+async def test_a_checkpoint_ahead_of_a_peer_that_catches_up_is_gone_on_with(network, fake):
+    await announce(fake, range(1))
+    checkpointer = InMemoryCheckpointer()
+    checkpointer.checkpoint_transaction(2, "tx2")
+    async with network.chaincode_events("kv", checkpoint=checkpointer) as events:
+        await fake.asked("ChaincodeEvents")
+        await announce(fake, range(1, 4))
+        assert (await anext(events)).block_number == 3
 
 
 async def test_a_cancelled_read_loses_nothing(network, fake):
