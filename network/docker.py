@@ -30,6 +30,7 @@ from .images import SITE_FOLDER, Images, ensure_images
 from .native import READY_SECONDS, require_free_ports
 from .programs import Programs, ensure
 from .runtime import LOOPBACK, ProcessSpec, ProcessState, Progress
+from .together import together
 
 PACKAGE = Path(__file__).resolve().parent.parent
 BUILDER = "/opt/fedfabric/ccaas"
@@ -130,9 +131,7 @@ class DockerRuntime:
                 await asyncio.to_thread(_remove, container)
             due.append(process)
         require_free_ports(due)
-        async with asyncio.TaskGroup() as group:
-            for process in due:
-                group.create_task(self._start(process))
+        await together(self._start(process) for process in due)
 
     async def _start(self, process: ProcessSpec) -> None:
         container = self._container(process)

@@ -38,7 +38,7 @@ async def kill(network, name):
 
 async def test_every_organisation_submits_and_reads_what_the_others_wrote(own_network):
     members = [name for name, one in own_network.organisations.items() if one.peers]
-    assert members == ["cleveland", "hungary", "switzerland"]
+    assert {"cleveland", "hungary", "switzerland"} <= set(members)
     await asyncio.gather(*(put(own_network, name, f"from/{name}", name) for name in members))
     for reader in members:
         for writer in members:
