@@ -290,8 +290,10 @@ class BlobStore:
         check_address(address)
         return f"{self._root}/{address[:2]}/{address}"
 
-    async def upload(self, key: bytes, *, upload_id: str | None = None, maximum: int | None = None) -> Upload:
-        """Begin to take a blob in, sealed with a data key of 32 bytes.
+    async def upload(
+        self, key: bytes, *, upload_id: str | None = None, maximum: int | None = None, size: int | None = None
+    ) -> Upload:
+        """Begin to take a blob in, sealed with a data key of 32 bytes; `size` is its whole length where it is known.
 
         Raises:
             BlobStoreError: the staging folder can't be written, or an upload has this id.
@@ -303,7 +305,7 @@ class BlobStore:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             file = os.fdopen(handle, "r+b", buffering=0)
             try:
-                return file, SegmentWriter(file, key)
+                return file, SegmentWriter(file, key, size=size)
             except BaseException:
                 file.close()
                 path.unlink(missing_ok=True)
@@ -316,7 +318,9 @@ class BlobStore:
             raise kind(f"an upload can't begin: {error.strerror}") from error
         return Upload(self, upload_id, file, writer, min(self._maximum, maximum or self._maximum))
 
-    async def resume(self, key: bytes, upload_id: str, *, maximum: int | None = None) -> Upload:
+    async def resume(
+        self, key: bytes, upload_id: str, *, maximum: int | None = None, size: int | None = None
+    ) -> Upload:
         """Go on with an upload that was interrupted; its `position` says where.
 
         Raises:
@@ -328,7 +332,7 @@ class BlobStore:
         def again() -> tuple[BinaryIO, SegmentWriter]:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b", buffering=0)
             try:
-                return file, SegmentWriter.resume(file, key)
+                return file, SegmentWriter.resume(file, key, size=size)
             except BaseException:
                 file.close()
                 raise

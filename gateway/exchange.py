@@ -134,12 +134,12 @@ class Exchange:
         """The staging file of this address: the same one after a break, so that nothing is fetched twice."""
         upload_id = blob.address[:32]
         try:
-            return await self._store.resume(self._key, upload_id, maximum=blob.size)
+            return await self._store.resume(self._key, upload_id, maximum=blob.size, size=blob.size)
         except BlobMissingError:
-            return await self._store.upload(self._key, upload_id=upload_id, maximum=blob.size)
+            return await self._store.upload(self._key, upload_id=upload_id, maximum=blob.size, size=blob.size)
         except BlobBrokenError:
             self._store.staged(upload_id).unlink(missing_ok=True)
-            return await self._store.upload(self._key, upload_id=upload_id, maximum=blob.size)
+            return await self._store.upload(self._key, upload_id=upload_id, maximum=blob.size, size=blob.size)
 
     async def _receive(self, stub: blobs_pb2_grpc.BlobsStub, blob: Blob, upload: Upload) -> None:
         first = upload.position // SEGMENT_BYTES

@@ -107,22 +107,24 @@ class SegmentWriter:
     """Seals a plaintext into a file that it appends to; `resume` goes on with one that was not finished.
 
     `write` takes pieces of any length. Only whole segments reach the file before `finish`; `position` says how many
-    plaintext bytes those hold, which is where an interrupted sender goes on.
+    plaintext bytes those hold, which is where an interrupted sender goes on. With `size`, the plaintext's whole length,
+    a full segment is known not to be the last one and reaches the file at once.
     """
 
-    def __init__(self, file: BinaryIO, key: bytes) -> None:
-        self._begin(file, _Cipher.make(key))
+    def __init__(self, file: BinaryIO, key: bytes, *, size: int | None = None) -> None:
+        self._begin(file, _Cipher.make(key), size)
         file.write(self._cipher.header)
 
-    def _begin(self, file: BinaryIO, cipher: _Cipher) -> None:
+    def _begin(self, file: BinaryIO, cipher: _Cipher, size: int | None) -> None:
         self._file = file
+        self._expected = 0 if size is None else size
         self._cipher = cipher
         self._pending = bytearray()
         self._leaves: list[bytes] = []
         self._sealed_leaves: list[bytes] = [merkle_leaf(cipher.header)]
 
     @classmethod
-    def resume(cls, file: BinaryIO, key: bytes) -> "SegmentWriter":
+    def resume(cls, file: BinaryIO, key: bytes, *, size: int | None = None) -> "SegmentWriter":
         """Go on with an unfinished file, open for reading and writing.
 
         Its whole segments are checked and kept; from the first that is torn or changed on, the file is cut.
@@ -132,7 +134,7 @@ class SegmentWriter:
         """
         file.seek(0)
         writer = cls.__new__(cls)
-        writer._begin(file, _Cipher.open(key, file.read(_HEADER_BYTES)))  # noqa: SLF001 - an instance of this class
+        writer._begin(file, _Cipher.open(key, file.read(_HEADER_BYTES)), size)  # noqa: SLF001 - an instance of this class
         writer._keep_whole_segments()  # noqa: SLF001
         return writer
 
@@ -164,8 +166,10 @@ class SegmentWriter:
             OSError: the file could not be written.
         """
         self._pending += piece
-        # A full segment waits until more comes, since the last one is sealed as the last.
-        while len(self._pending) > SEGMENT_BYTES:
+        # A full segment waits until it is known that more comes, since the last one is sealed as the last.
+        while len(self._pending) > SEGMENT_BYTES or (
+            len(self._pending) == SEGMENT_BYTES and self.size < self._expected
+        ):
             self._flush(SEGMENT_BYTES, last=False)
 
     def _flush(self, length: int, *, last: bool) -> None:

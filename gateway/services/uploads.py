@@ -97,10 +97,10 @@ def _stored(parts: Parts, opening: datasets_pb2.UploadOpening, *, own_key: bool)
 
 async def _open(parts: Parts, stored: StoredUpload, key: bytes) -> Upload:
     try:
-        return await parts.store.resume(key, stored.id, maximum=stored.size)
+        return await parts.store.resume(key, stored.id, maximum=stored.size, size=stored.size)
     except (BlobMissingError, BlobBrokenError):
         parts.store.staged(stored.id).unlink(missing_ok=True)
-        return await parts.store.upload(key, upload_id=stored.id, maximum=stored.size)
+        return await parts.store.upload(key, upload_id=stored.id, maximum=stored.size, size=stored.size)
 
 
 async def _pieces(

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psutil
 from fedfabric.tests.network.gateway.chain import happenings
 from fedfabric.tests.network.gateway.house import ORGANISATIONS, House
 from fedfabric.tests.network.gateway.reference import model_digest
@@ -13,8 +14,15 @@ async def test_a_gateway_that_is_dead_in_a_round_is_not_waited_for_and_rejoins(h
         job = await house.submit("death", datasets, rounds=2, update_ms=15_000)
         await house.approve_directly(job, "hungary")
         await house.approve(job, "cleveland", "switzerland")
-        await seen.until(lambda event: event.type == "round.closed" and event.round == 1)
+        await seen.until(lambda event: event.type == "round.opened")
+        # It starts again, and is held until the round has ended without it: importing torch takes its time.
         await house.start("hungary")
+        restarted = psutil.Process(house.gateways["hungary"].pid)
+        while not restarted.children():
+            await asyncio.sleep(0.01)
+        restarted.suspend()
+        await seen.until(lambda event: event.type == "round.closed" and event.round == 1)
+        restarted.resume()
         report = await house.ended("switzerland", "death")
     assert report.job.state.value == "finished", report.job.reason
     first, second = ({*one.round.counted} for one in report.rounds)

@@ -148,3 +148,15 @@ def test_the_file_view_reads_and_seeks_like_a_file() -> None:
         assert view.read(length) == content[start : start + length]
     with pytest.raises(ValueError, match="before its start"):
         view.raw.seek(-1)
+
+
+def test_a_full_segment_that_is_known_not_to_be_the_last_is_not_held_back() -> None:
+    content = os.urandom(2 * SEGMENT_BYTES)
+    file = io.BytesIO()
+    writer = SegmentWriter(file, KEY, size=len(content))
+    writer.write(content[:SEGMENT_BYTES])
+    assert writer.position == SEGMENT_BYTES
+    writer.write(content[SEGMENT_BYTES:])
+    assert writer.position == SEGMENT_BYTES
+    writer.finish()
+    assert opened(file.getvalue()) == content

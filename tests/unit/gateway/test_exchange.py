@@ -1,0 +1,215 @@
+"""Fetching from another gateway that breaks off, lies, stalls or is somebody else."""
+
+import asyncio
+import datetime
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from fedfabric.aggregation import merkle_leaf, merkle_root_of_digests
+from fedfabric.chaincode.records import Blob, Consortium, Member
+from fedfabric.gateway.blobs import BlobStore
+from fedfabric.gateway.errors import NotFoundError
+from fedfabric.gateway.exchange import Exchange, PeerCredentials
+from fedfabric.gateway.limits import Deadlines, Limits
+from fedfabric.gateway.segments import SEGMENT_BYTES
+from fedfabric.gateway.trust import Membership, Trust
+from fedfabric.gateway.v1 import blobs_pb2, blobs_pb2_grpc
+from fedfabric.network.identities import Authorities
+
+KEY = bytes(32)
+CONTENT = os.urandom(2 * SEGMENT_BYTES + 77)
+PARTS = [CONTENT[at : at + SEGMENT_BYTES] for at in range(0, len(CONTENT), SEGMENT_BYTES)]
+LEAVES = [merkle_leaf(part) for part in PARTS]
+BLOB = Blob(address=merkle_root_of_digests(LEAVES), digest="0" * 64, size=len(CONTENT))
+NOW = datetime.datetime.now(datetime.UTC)
+AUTHORITIES = {name: Authorities.create(name, NOW) for name in ("ours", "theirs")}
+
+
+@dataclass
+class Holder(blobs_pb2_grpc.BlobsServicer):
+    """A gateway that gives the blob, as a test has it."""
+
+    heading: Callable[[], blobs_pb2.BlobHeading] = lambda: blobs_pb2.BlobHeading(
+        address=BLOB.address, size=BLOB.size, leaves=b"".join(LEAVES)
+    )
+    parts: list[bytes] = field(default_factory=lambda: list(PARTS))
+    breaks_after: list[int] = field(default_factory=list)
+    """For each fetch: so many segments are sent before the connection breaks."""
+    stalls: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    async def Fetch(self, request, context):  # noqa: N802
+        self.asked.append(request.first_segment)
+        yield blobs_pb2.FetchResponse(heading=self.heading())
+        left = self.breaks_after.pop(0) if self.breaks_after else len(self.parts)
+        for part in self.parts[request.first_segment :]:
+            if not left:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the line broke")
+            left -= 1
+            yield blobs_pb2.FetchResponse(segment=part)
+        if self.stalls:
+            await asyncio.Event().wait()
+
+
+class Model:
+    def __init__(self, **gateways: str) -> None:
+        members = tuple(Member(msp=msp, gateway=gateway) for msp, gateway in sorted(gateways.items()))
+        self._consortium = Consortium(sequence=1, members=members, window_ms=1000, approvers=())
+
+    def consortium(self) -> Consortium:
+        return self._consortium
+
+
+class Serving:
+    """Servers and exchanges of one test, ended with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: list = []
+        self._exchanges: list[Exchange] = []
+        self.store = BlobStore(str(folder / "blobs"), folder / "incoming", maximum=1 << 30)
+
+    async def holder(self, holder: Holder, authority: str = "theirs") -> str:
+        issued = AUTHORITIES[authority].tls.issue("gateway", NOW, hosts=("127.0.0.1",))
+        server = grpc.aio.server()
+        blobs_pb2_grpc.add_BlobsServicer_to_server(holder, server)
+        credentials = grpc.ssl_server_credentials(
+            [(issued.key, issued.certificate)], AUTHORITIES["ours"].signing.certificate, True
+        )
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        await server.start()
+        self._servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    def exchange(self, seconds: float = 20, idle: float = 5, maximum: int = 1 << 30, **gateways: str) -> Exchange:
+        me = AUTHORITIES["ours"].signing.issue("gateway", NOW, kind="client")
+        theirs = AUTHORITIES["theirs"]
+        trust = Trust(
+            {
+                msp: Membership(msp, (theirs.signing.certificate,), tls_roots=(theirs.tls.certificate,))
+                for msp in gateways
+            }
+        )
+        exchange = Exchange(
+            self.store,
+            KEY,
+            Model(**gateways),
+            lambda: trust,
+            PeerCredentials(me.certificate, me.key),
+            limits=Limits(blob_bytes=maximum),
+            deadlines=Deadlines(fetch=seconds, fetch_idle=idle),
+        )
+        self._exchanges.append(exchange)
+        return exchange
+
+    async def stored(self) -> bytes:
+        async with await self.store.open(BLOB.address, KEY) as reader:
+            return await reader.read(1 << 30)
+
+    async def close(self) -> None:
+        for exchange in self._exchanges:
+            await exchange.close()
+        for server in self._servers:
+            await server.stop(0)
+
+
+@pytest.fixture
+async def serving(tmp_path: Path):
+    serving = Serving(tmp_path)
+    yield serving
+    await serving.close()
+
+
+async def test_a_blob_is_fetched_checked_and_then_not_asked_for_again(serving: Serving) -> None:
+    holder = Holder()
+    exchange = serving.exchange(AMSP=await serving.holder(holder))
+    assert await exchange.ensure(BLOB, ["AMSP"]) > 0
+    assert await serving.stored() == CONTENT
+    assert await exchange.ensure(BLOB, ["AMSP"]) == 0
+    assert holder.asked == [0]
+
+
+async def test_a_fetch_goes_on_behind_the_last_whole_segment(serving: Serving) -> None:
+    holder = Holder(breaks_after=[1, 1])
+    exchange = serving.exchange(AMSP=await serving.holder(holder))
+    await exchange.ensure(BLOB, ["AMSP"])
+    assert await serving.stored() == CONTENT
+    assert holder.asked == [0, 1, 2]
+
+
+async def test_a_fetch_goes_on_after_a_restart_of_the_fetching_gateway(serving: Serving) -> None:
+    broken = Holder(breaks_after=[1] + [0] * 1000)
+    first = serving.exchange(seconds=0.4, AMSP=await serving.holder(broken))
+    with pytest.raises(NotFoundError):
+        await first.ensure(BLOB, ["AMSP"])
+    whole = Holder()
+    second = serving.exchange(AMSP=await serving.holder(whole))
+    await second.ensure(BLOB, ["AMSP"])
+    assert whole.asked == [1]
+    assert await serving.stored() == CONTENT
+
+
+async def test_several_who_want_a_blob_wait_for_one_fetch(serving: Serving) -> None:
+    holder = Holder()
+    exchange = serving.exchange(AMSP=await serving.holder(holder))
+    await asyncio.gather(*(exchange.ensure(BLOB, ["AMSP"]) for _ in range(5)))
+    assert holder.asked == [0]
+
+
+def _heading(**changes) -> Callable[[], blobs_pb2.BlobHeading]:
+    fields = {"address": BLOB.address, "size": BLOB.size, "leaves": b"".join(LEAVES), **changes}
+    return lambda: blobs_pb2.BlobHeading(**fields)
+
+
+LIES = {
+    "another blob's leaves": Holder(heading=_heading(leaves=b"".join(reversed(LEAVES)))),
+    "no leaves": Holder(heading=_heading(leaves=b"")),
+    "leaves that were cut": Holder(heading=_heading(leaves=b"".join(LEAVES)[:-1])),
+    "another size": Holder(heading=_heading(size=BLOB.size - 1)),
+    "a negative size": Holder(heading=_heading(size=-1)),
+    "a huge size": Holder(heading=_heading(size=1 << 60)),
+    "a changed segment": Holder(parts=[PARTS[0], bytes(SEGMENT_BYTES), PARTS[2]]),
+    "segments in another order": Holder(parts=[PARTS[1], PARTS[0], PARTS[2]]),
+    "an empty segment": Holder(parts=[PARTS[0], b"", PARTS[2]]),
+    "too few segments": Holder(parts=PARTS[:2]),
+    "a heading without end": Holder(parts=[], stalls=True),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_holder_that_lies_is_left_for_an_honest_one(serving: Serving, lie: str) -> None:
+    liar, honest = LIES[lie], Holder()
+    liar.asked.clear()
+    exchange = serving.exchange(idle=0.5, AMSP=await serving.holder(liar), BMSP=await serving.holder(honest))
+    await exchange.ensure(BLOB, ["AMSP", "BMSP"])
+    assert liar.asked
+    assert await serving.stored() == CONTENT
+
+
+async def test_what_nobody_gives_is_said_to_be_missing_in_time(serving: Serving) -> None:
+    exchange = serving.exchange(seconds=0.5, AMSP=await serving.holder(Holder(parts=[])))
+    with pytest.raises(NotFoundError, match="from: AMSP, BMSP"):
+        await exchange.ensure(BLOB, ["AMSP", "BMSP"])
+    assert not await serving.store.has(BLOB.address)
+
+
+async def test_a_gateway_under_anothers_authority_is_not_spoken_to(serving: Serving) -> None:
+    impostor = Holder()
+    exchange = serving.exchange(seconds=0.6, AMSP=await serving.holder(impostor, authority="ours"))
+    with pytest.raises(NotFoundError):
+        await exchange.ensure(BLOB, ["AMSP"])
+    assert impostor.asked == []
+
+
+async def test_more_than_the_own_bound_is_not_fetched(serving: Serving) -> None:
+    exchange = serving.exchange(seconds=0.5, maximum=SEGMENT_BYTES, AMSP=await serving.holder(Holder()))
+    with pytest.raises(NotFoundError):
+        await exchange.ensure(BLOB, ["AMSP"])
+
+
+def test_the_key_is_not_in_a_repr() -> None:
+    assert "secret" not in repr(PeerCredentials(b"certificate", b"secret"))
