@@ -7,7 +7,6 @@ certificates and keys, ``processes/PROCESS`` what one process reads and writes, 
 
 import contextlib
 import datetime
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -215,11 +214,6 @@ def found(layout: Layout, now: datetime.datetime) -> None:
         found_organisation(layout, organisation, now)
     block = genesis_block(layout.channel())
     write_private(home / GENESIS, block.SerializeToString(), 0o644)
-
-
-def genesis_hash(home: Path) -> str:
-    """SHA-256 of the genesis block's bytes, by which an auditor recognises the network."""
-    return hashlib.sha256((home / GENESIS).read_bytes()).hexdigest()
 
 
 def enrol(

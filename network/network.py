@@ -21,7 +21,7 @@ from .observation import NetworkStatus, observe
 from .processes import SERVER_PORTS, Place, server_name
 from .runtime import LOOPBACK, ProcessState, Progress, Runtime
 from .specification import USER_NAME, ChaincodeSpec, NetworkSpec, OrganisationSpec, Role
-from .state import NetworkState, allocate_ports, operation
+from .state import FILE, NetworkState, allocate_ports, operation
 from .together import together
 
 Clock = Callable[[], datetime.datetime]
@@ -188,7 +188,7 @@ class Network:
     async def _up(self, say: Progress) -> None:
         await self._runtime.prepare(say)
         state = NetworkState.load(self.home)
-        if state is None:
+        if state is None or not state.founded:  # an interrupted founding binds nobody
             state = NetworkState(runtime=self._runtime_name, founding=self._spec, spec=self._spec)
         else:
             state.require_same(self._spec, self._runtime_name, self.home)
@@ -254,9 +254,15 @@ class Network:
         await asyncio.shield(asyncio.ensure_future(self._runtime.abandon()))
 
     async def down(self, *, wipe: bool = False) -> None:
-        """Stop what `up` started, and nothing else; with `wipe` also remove the network's folder."""
+        """Stop what `up` started, and nothing else; with `wipe` also remove the network's folder.
+
+        Raises:
+            StateError: the folder to be removed holds something else than a network.
+        """
         if not self.home.is_dir():
             return
+        if wipe and not (self.home / FILE).exists():
+            NetworkState.load(self.home)  # raises when it is somebody else's
         with operation(self.home):
             await self._runtime.close()
             if wipe:

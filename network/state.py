@@ -69,11 +69,11 @@ class NetworkState(BaseModel):
                 found = values.get("format") if isinstance(values, dict) else None
                 raise StateError(
                     f"{path} has format {found}, this fedfabric reads format {FORMAT}: use the fedfabric that wrote "
-                    "it, or start anew with 'network down --wipe'"
+                    "it, or name another folder"
                 )
             return cls.model_validate_json(data)
         except (ValueError, ValidationError) as error:
-            raise StateError(f"{path} is damaged: start anew with 'network down --wipe'") from error
+            raise StateError(f"{path} is damaged: restore it, or name another folder") from error
 
     def save(self, home: Path) -> None:
         """Replace the file; at any instant it is the old one or the new one, whole."""

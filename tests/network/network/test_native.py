@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -84,7 +86,7 @@ async def test_an_interrupted_bring_up_leaves_nothing_running_and_can_be_repeate
             await put(network, "alpha", "after")
 
 
-async def test_a_network_outlives_its_command_and_goes_down_whole(tmp_path, spec):
+async def test_a_network_outlives_its_command_and_goes_down_whole_and_alone(tmp_path, spec, raft_network):
     home = tmp_path / "net"
     with command(tmp_path, spec, home) as process:
         lines = iter(process.stdout)
@@ -101,6 +103,7 @@ async def test_a_network_outlives_its_command_and_goes_down_whole(tmp_path, spec
     await network.down(wipe=True)
     assert not home.exists()
     await network.down()  # nothing to do is no error
+    assert (await raft_network.status()).up
 
 
 async def test_a_network_whose_supervisor_was_killed_is_repaired(tmp_path, spec):
@@ -158,6 +161,8 @@ async def test_folders_that_are_no_networks(tmp_path, spec):
     (tmp_path / "thesis.txt").write_text("all my work")
     with pytest.raises(StateError, match=r"thesis.txt.*name an empty one"):
         await Network(spec, home=tmp_path).up()
+    with pytest.raises(StateError, match=r"thesis\.txt"):
+        await Network(spec, home=tmp_path).down(wipe=True)
     with pytest.raises(StateError, match="cannot be written"):
         await Network(spec, home=tmp_path / "thesis.txt" / "net").up()
     assert [path.name for path in tmp_path.iterdir() if path.name != "operation.lock"] == ["thesis.txt"]
@@ -214,6 +219,37 @@ async def test_an_enrolled_user_shows_its_role_and_no_key(raft_network):
         await raft_network.enrol("beta", "../../eve", role="steward")
     with pytest.raises(SpecificationError, match="no organisation gamma"):
         await raft_network.enrol("gamma", "eve")
+
+
+@pytest.mark.parametrize("client", ["nobody", "another organisation", "own peer"])
+async def test_a_chaincode_server_talks_to_its_own_peer_only(raft_network, tmp_path, client):
+    folders = raft_network.home / "processes"
+    context = ssl.create_default_context(cafile=raft_network.organisations["beta"].peer_tls_ca)
+    context.set_alpn_protocols(["h2"])
+    if client != "nobody":
+        owner = "beta" if client == "own peer" else "alpha"
+        values = json.loads((folders / f"peer0.{owner}" / "ccaas.json").read_text())
+        key = tmp_path / "client.pem"
+        key.write_text(values["client_cert"] + values["client_key"])
+        context.load_cert_chain(key)
+    port = raft_network.state.ports["chaincode-kv.beta:listen"]
+
+    async def greeting():
+        """The first bytes of the server's answer to an HTTP/2 client's preface; none where it hangs up."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        try:
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+            return await reader.read(9)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    try:
+        answer = await greeting()
+    except OSError:
+        answer = b""
+    assert (answer != b"") == (client == "own peer")
 
 
 async def test_a_stopped_orderer_is_no_obstacle_to_reading(raft_network):

@@ -179,6 +179,21 @@ async def test_an_organisation_that_does_not_endorse_is_taken_out_again(own_netw
     await put(own_network, "mute", "at-last")
 
 
+async def test_an_interrupted_onboarding_is_undone(own_network):
+    members = set(own_network.organisations)
+
+    def interrupt(line):
+        if line.startswith("joining"):
+            joining.cancel()
+
+    joining = asyncio.create_task(own_network.add_organisation(OrganisationSpec(name="hasty"), interrupt))
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    assert set(own_network.organisations) == members
+    assert not any(name.endswith(".hasty") for name in await own_network.runtime.states())
+    await put(own_network, "cleveland", "after-hasty")
+
+
 async def test_a_network_is_adopted_repaired_and_brought_up_again(network_runtime, tmp_path, network_chaincodes):
     spec = raft_specification(network_chaincodes)
     first = Network(spec, home=tmp_path / "net", runtime=network_runtime)
