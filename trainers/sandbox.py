@@ -181,6 +181,8 @@ def bubblewrap_arguments(program: str, workspace: Path, inner: list[str]) -> lis
     To be started with an empty environment: bubblewrap's --clearenv leaves its own environment readable.
     """
     arguments = [program, "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "trainer"]
+    # first, since libraries or the workspace may lie below these
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108  the sandbox's own
     for folder in ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system/cpu"):
         path = Path(folder)
         if path.is_symlink():
@@ -190,7 +192,6 @@ def bubblewrap_arguments(program: str, workspace: Path, inner: list[str]) -> lis
     package = Path(__file__).resolve().parent.parent
     for folder in dict.fromkeys((sys.base_prefix, sys.prefix, str(package))):
         arguments += ["--ro-bind", folder, folder]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108  the sandbox's own
     arguments += ["--bind", str(workspace), str(workspace), "--chdir", "/", "--setenv", INSIDE, "1", "--"]
     return arguments + inner
 
