@@ -98,7 +98,7 @@ def called(limits: ConnectionLimits | None = None) -> tuple[Connection, Sent]:
 
 
 def broken(connection: Connection, sent: Sent, data: bytes, code: int) -> None:
-    with pytest.raises(Http2Error):
+    with pytest.raises(Http2Error, match=r"HTTP/2: \w+"):
         connection.receive(data)
     kind, _, _, body = sent.take()[-1]
     assert kind == GOAWAY
@@ -306,6 +306,13 @@ def test_what_is_no_grpc_call_is_answered_400_and_not_told(changes):
     assert connection.idle
 
 
+def test_a_priority_alone_is_no_call():
+    connection, sent = connected()
+    assert connection.receive(frame(HEADERS, END_HEADERS | WITH_PRIORITY, 1, bytes(5))) == []
+    ((_, _, _, body),) = sent.take()
+    assert sent.headers(body) == {":status": "400"}
+
+
 def test_no_more_calls_than_allowed_and_none_when_closing():
     connection, sent = connected(ConnectionLimits(streams=2))
     for stream in (1, 3):
@@ -388,13 +395,17 @@ def test_the_clients_windows_are_opened_again_as_it_sends():
 
 def test_a_client_that_sends_beyond_its_window_is_cut_off():
     connection, sent = called(ConnectionLimits(window=70_000, message_bytes=10**6))
-    connection._streams[1].received = 69_999  # as if the updates had not been sent yet
+    connection._streams[1].received = 69_993  # as if the updates had not been sent yet
+    assert connection.receive(frame(DATA, 0, 1, message(b"xx"))) == [Received(1, b"xx")]
+    connection._streams[1].received = 69_994
     broken(connection, sent, frame(DATA, 0, 1, message(b"xx")), 3)
 
 
 def test_a_client_that_sends_beyond_the_connections_window_is_cut_off():
     connection, sent = called(ConnectionLimits(window=70_000, message_bytes=10**6))
-    connection._received = 69_999
+    connection._received = 69_993
+    assert connection.receive(frame(DATA, 0, 1, message(b"xx"))) == [Received(1, b"xx")]
+    connection._received = 69_994
     broken(connection, sent, frame(DATA, 0, 1, message(b"xx")), 3)
 
 

@@ -185,14 +185,43 @@ async def test_a_client_that_does_not_read_makes_its_method_wait():
 
     async with listening(Flood=flood) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        headers = bytes.fromhex("0000") + bytes((0x2C, 1, 4)) + (1).to_bytes(4)
-        block = b"\x83\x86" + b"\x04\x13/test.Service/Flood" + b"\x0f\x10\x10application/grpc"
-        headers = len(block).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4)
-        writer.write(PREFACE + headers + block)
+        writer.write(PREFACE + len(FLOOD).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4) + FLOOD)
         await within(reader.readexactly(60_000))
         for _ in range(200):  # turns of the loop in which the method could go on if nothing stopped it
             await asyncio.sleep(0)
         assert 0 < written <= 7 + listener_module.MAXIMUM_UNSENT
+        writer.close()
+
+
+FLOOD = b"\x83\x86" + b"\x04\x13/test.Service/Flood" + b"\x0f\x10\x10application/grpc"
+WIDE_WINDOWS = b"\x00\x00\x06\x04\x00" + bytes(4) + b"\x00\x04\x7f\xff\xff\xff"
+WIDE_WINDOWS += b"\x00\x00\x04\x08\x00" + bytes(4) + (2**30).to_bytes(4)
+
+
+async def test_a_client_that_lets_the_socket_fill_is_not_read_and_served_on_when_it_reads():
+    done = asyncio.Event()
+
+    async def flood(call):
+        for _ in range(300):
+            await call.write(b"x" * 100_000)
+        done.set()
+
+    async with listening(Flood=flood) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1000)
+        writer.write(PREFACE + WIDE_WINDOWS + len(FLOOD).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4) + FLOOD)
+        async with asyncio.timeout(DEADLINE):
+            while not any(protocol._pauses for protocol in listener.protocols):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        (protocol,) = listener.protocols
+        assert protocol._pauses == {"unwritten"}
+        assert not protocol._transport.is_reading()
+        assert not done.is_set()
+        received = 0
+        while received < 300 * 100_000:
+            received += len(await within(reader.read(2**20)))
+        await within(done.wait())
+        assert not protocol._pauses
+        assert protocol._transport.is_reading()
         writer.close()
 
 
@@ -222,10 +251,7 @@ async def test_stopping_does_not_wait_for_a_client_that_does_not_read(monkeypatc
 
     async with listening(Flood=flood) as listener:
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        block = b"\x83\x86" + b"\x04\x13/test.Service/Flood" + b"\x0f\x10\x10application/grpc"
-        window = b"\x00\x00\x04\x08\x00" + bytes(4) + (2**30).to_bytes(4)
-        wide = b"\x00\x00\x06\x04\x00" + bytes(4) + b"\x00\x04\x7f\xff\xff\xff"
-        writer.write(PREFACE + wide + window + len(block).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4) + block)
+        writer.write(PREFACE + WIDE_WINDOWS + len(FLOOD).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4) + FLOOD)
         await within(started.wait())
         await within(listener.stop(0.05))
         assert not listener.protocols
