@@ -431,6 +431,10 @@ class Run:
         """Every round's outcome, as attested."""
         self.spoiled_update: tuple[str, Any] = ("", None)
         """A member, and what it makes of its update's bytes in round 1."""
+        self.claims: dict[str, Any] = {}
+        """What members say of their updates' bytes instead of the truth."""
+        self.plan_digest = ""
+        """What the submitter says of its plan's bytes instead of their digest."""
         self.false_digest = ""
         """What every member attests instead of the true digest."""
         self.samples = {msp: 100 + 10 * number for number, msp in enumerate((*MEMBERS, self.settings.late or "-"))}
@@ -498,7 +502,7 @@ class Run:
         minted = await ledger.submit(MEMBERS[0], "operator", "tokens:mint", mint)
         bundle = b"a plan of a few bytes"
         self.plan = {
-            "bundle": ledger.put(bundle, tagged_hash("plan", bundle), self.folder),
+            "bundle": ledger.put(bundle, self.plan_digest or tagged_hash("plan", bundle), self.folder),
             "model": ledger.put_tensors(self.model, self.folder),
             "optimizer": self.settings.optimizer,
             "clip": CLIP,
@@ -589,7 +593,7 @@ class Run:
                 "job": JOB,
                 "round": number,
                 "attempt": 1,
-                "blob": blob,
+                "blob": blob | self.claims,
                 "samples": self.samples[msp],
                 "metrics": {"loss": 700_000 - 1000 * number},
             }

@@ -92,3 +92,22 @@ class TestMisconductOnRecord:
         run.spoiled_update = (MEMBERS[1], update)
         await run.run()
         return verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB)
+
+    async def test_a_wrong_digest_of_the_right_bytes_is_on_record(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        run = Run(tmp_path / "run")
+        run.claims = {"digest": "cd" * 32}
+        await run.run()
+        report = verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB)
+        assert report.verified
+        assert "the ledger says cdcd" in report.remarks[0].text
+
+
+async def test_a_plan_of_another_digest_than_its_bytes_have_is_broken(tmp_path):
+    (tmp_path / "run").mkdir()
+    run = Run(tmp_path / "run")
+    run.plan_digest = "ab" * 32
+    await run.run()
+    report = verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB)
+    assert [finding.link for finding in report.findings] == [f"plan of job {JOB}"]
+    assert "the ledger says abab" in report.findings[0].text

@@ -1,7 +1,7 @@
 """Certificates and channels that the tests of this folder share, made by Fabric's own cryptogen."""
 
+import functools
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,14 +9,17 @@ import pytest
 import yaml
 from fedfabric.fabric.configuration import Batch, Bft, Channel, Consenter, Endpoint, Membership, Organisation, Raft
 from fedfabric.fabric.identity import Identity, private_key_signer
+from fedfabric.network.programs import Programs, ensure
 
 
 def program(name: str) -> str:
-    """Find one of Fabric's programs: on PATH, or where FABRIC_PROGRAMS says."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("FABRIC_PROGRAMS", ""), os.environ["PATH"]]))
-    if found is None:
-        pytest.skip(f"{name} is neither on PATH nor under FABRIC_PROGRAMS")
-    return found
+    """Find one of Fabric's programs: those that `make setup` has built, or on PATH."""
+    return str(programs().program(name))
+
+
+@functools.cache
+def programs() -> Programs:
+    return ensure()
 
 
 def run(name: str, *arguments: object, data: bytes | None = None, may_fail: bool = False) -> bytes | None:
