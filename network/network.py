@@ -22,7 +22,7 @@ from .processes import SERVER_PORTS, Place, server_name
 from .runtime import LOOPBACK, ProcessState, Progress, Runtime
 from .specification import USER_NAME, ChaincodeSpec, NetworkSpec, OrganisationSpec, Role
 from .state import FILE, NetworkState, allocate_ports, operation
-from .together import together
+from .together import settled, together
 
 Clock = Callable[[], datetime.datetime]
 
@@ -199,12 +199,14 @@ class Network:
             state = state.model_copy(update={"ports": allocate_ports(names)})
             state.save(self.home)
             say(f"founding {state.spec.name}: certificates and genesis block")
-            founding.found(Layout(self.home, state, self._runtime), self._clock())
+            layout = Layout(self.home, state, self._runtime)
+            fresh, _ = await settled(self._runtime.open(), asyncio.to_thread(founding.found, layout, self._clock()))
             state = state.model_copy(update={"founded": True})
             state.save(self.home)
+        else:
+            fresh = await self._runtime.open()
         self._state = state
         layout = self.layout
-        fresh = await self._runtime.open()
         say("starting processes" if fresh else "adopting what runs, and starting what does not")
         processes = [process for one in state.spec.organisations for process in layout.processes(one)]
         await self._runtime.start(processes)

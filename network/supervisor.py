@@ -14,6 +14,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,8 +34,8 @@ FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.01
+UNUSED_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
-_LISTEN_STATE = "0A"
 
 
 @contextlib.contextmanager
@@ -47,15 +48,15 @@ def folder_address(folder: Path):  # type: ignore[no-untyped-def]
         os.close(descriptor)
 
 
+_LISTENS = re.compile(rb":([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]{4} 0A ")
+
+
 def listening_ports() -> set[int]:
     """The TCP ports of this machine on which somebody listens, read without connecting to any."""
     ports = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN_STATE:
-                    ports.add(int(fields[1].rpartition(":")[2], 16))
+            ports |= {int(port, 16) for port in _LISTENS.findall(Path(table).read_bytes())}
     return ports
 
 
@@ -102,6 +103,9 @@ class Supervisor:
         self._journal = (home / LOGS / "supervisor.log").open("a", buffering=1)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._stopping = False
+        self._owners = 0
+        self._ports: set[int] = set()
+        self._ports_read = 0.0
 
     async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
         """Answer until somebody asks for the end, or SIGTERM arrives."""
@@ -111,11 +115,18 @@ class Supervisor:
         server = await asyncio.start_unix_server(self._converse, sock=listener, limit=MAXIMUM_LINE_BYTES)
         self._record("supervisor started", pid=os.getpid())
         ready()
+        # Whoever started this may have died before it could say a word.
+        loop.call_later(UNUSED_SECONDS, self._end_if_unused)
         async with server:
             await self._finished.wait()
         await self._stop(list(self._children.values()))
         self._record("supervisor ended")
         self._journal.close()
+
+    def _end_if_unused(self) -> None:
+        if not self._children and not self._owners:
+            self._record("nobody has started anything; ending")
+            self._finished.set()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         operations: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
@@ -150,11 +161,13 @@ class Supervisor:
                 self._finished.set()
 
     async def _attach(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"{}\n")
-        await writer.drain()
         line = b""
+        self._owners += 1
         with contextlib.suppress(ConnectionError):
+            writer.write(b"{}\n")
+            await writer.drain()
             line = await reader.readline()
+        self._owners -= 1
         if line.strip() != b'{"op": "detach"}':
             self._record("the owner went away; stopping")
             self._finished.set()
@@ -178,11 +191,18 @@ class Supervisor:
             if child.process is None or child.restarts > restarts:
                 # It would be started again for ever; whoever asked for it is told instead, with what it said.
                 return {"error": "died", "state": child.state(), "log": self._tail(child)}
-            if listening_ports().issuperset(child.ports):
+            if self._listening().issuperset(child.ports):
                 return {"state": child.state()}
             if time.monotonic() > deadline:
                 return {"error": "does not listen", "state": child.state(), "log": self._tail(child)}
             await asyncio.sleep(POLL_SECONDS)
+
+    def _listening(self) -> set[int]:
+        """The ports that are listened on, read once for all who ask at about the same time."""
+        now = time.monotonic()
+        if now > self._ports_read + POLL_SECONDS / 2:
+            self._ports, self._ports_read = listening_ports(), now
+        return self._ports
 
     async def _stop_one(self, request: dict[str, Any]) -> dict[str, Any]:
         child = self._children[request["name"]]

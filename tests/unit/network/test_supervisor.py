@@ -228,6 +228,14 @@ async def test_abandoning_ends_what_this_process_began_and_nothing_that_was_ther
     assert await runtime.states() == {}
 
 
+async def test_a_supervisor_that_nobody_uses_ends(tmp_path):
+    code = "from fedfabric.network import supervisor; supervisor.UNUSED_SECONDS = 0.2; supervisor.main([%r])"
+    subprocess.run([sys.executable, "-c", code % str(tmp_path)], check=True)  # noqa: ASYNC221
+    await until(lambda: "nobody has started anything" in (tmp_path / "logs" / "supervisor.log").read_text())
+    await NativeRuntime(tmp_path).close()
+    assert not (tmp_path / "supervisor.sock").exists()
+
+
 async def test_a_crash_loop_slows_down(runtime):
     await runtime.open()
     spec = server(runtime, "one", "sys.exit(7)")
