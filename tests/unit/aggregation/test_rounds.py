@@ -153,18 +153,21 @@ def corrupted(**changes):
 RING_W = to_arrays(UPDATES[1].tensors)["delta/w"]
 TOO_HEAVY = RING_W.copy()
 TOO_HEAVY[20, 5] = ENCODING.limit(50) + 1
+TOO_LOW = RING_W.copy()
+TOO_LOW[49, 99] = np.array(-ENCODING.limit(50) - 1).astype(np.uint32)
 
 
 @pytest.mark.parametrize(
     ("tensors", "reason"),
     [
         (corrupted(**{"delta/w": TOO_HEAVY}), "exceeds the range"),
+        (corrupted(**{"delta/w": TOO_LOW}), "exceeds the range"),
         (corrupted(**{"delta/w": RING_W.reshape(100, 50)}), "takes U32"),
         (corrupted(**{"delta/w": RING_W.view(np.int32)}), "takes U32"),
         (corrupted(**{"delta/extra": RING_W}), "not one of the model's"),
         (MemoryTensors({"delta/w": RING_W}), "missing"),
     ],
-    ids=["beyond its weight", "shape", "type", "a tensor more", "a tensor less"],
+    ids=["above its weight", "below its weight", "shape", "type", "a tensor more", "a tensor less"],
 )
 def test_an_update_that_no_honest_member_can_send_is_left_out(tensors, reason, tmp_path):
     bad = Update("BMSP", tensors, 50)
