@@ -59,7 +59,62 @@ def command_reference() -> Mapping[Path, bytes]:
     return {ROOT / "docs" / name: page.encode() for name, page in reference.pages().items()}
 
 
-GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [grpc_stubs, ledger_reference, command_reference]
+def api_reference() -> Mapping[Path, bytes]:
+    """The page about the gateway's API, from the comments in proto/."""
+    lines = [
+        "# The gateway's API",
+        "",
+        "Made from `proto/fedfabric/gateway/v1` (`make proto`). Every connection is mutual TLS. Who may call a method",
+        "stands beside it, error codes in [errors.md](errors.md). `fedfabric.connect(profile)` is the typed client.",
+    ]
+    for source in sorted((ROOT / "proto").rglob("*.proto")):
+        lines += _described(source)
+    return {ROOT / "docs" / "reference" / "api.md": ("\n".join(lines) + "\n").encode()}
+
+
+def _described(source: Path) -> list[str]:
+    """A .proto file's services and messages as Markdown; comments stand above what they speak of."""
+    from fedfabric.gateway.authorisation import RULES, Whose  # noqa: PLC0415
+
+    callers = {Whose.OWN: "own organisation", Whose.OWN_OR_GATEWAYS: "own organisation, others' gateways"}
+    lines: list[str] = []
+    comment: list[str] = []
+    service = ""
+    for raw in source.read_text().splitlines():
+        line = raw.strip()
+        if line.startswith("//"):
+            comment.append(line[2:].strip())
+            continue
+        said, comment = " ".join(comment), []
+        words = line.replace("(", " ( ").replace(")", " ) ").split()
+        if line.startswith("service "):
+            service = words[1]
+            lines += ["", f"## {service}", "", *([said] if said else []), "", "| method | request | answer | by | |"]
+            lines.append("|---|---|---|---|---|")
+        elif line.startswith("rpc "):
+            inner = [part.strip() for part in line.split("(")]
+            request, answer = inner[1].split(")")[0], inner[2].split(")")[0]
+            rule = RULES[f"/fedfabric.gateway.v1.{service}/{words[1]}"]
+            roles = ", ".join(sorted(role.value for role in rule.roles)) if len(rule.roles) < 5 else "any role"
+            lines.append(f"| {words[1]} | {request} | {answer} | {callers[rule.whose]}: {roles} | {said} |")
+        elif line.startswith("message "):
+            lines += ["", f"### {words[1]}", "", *([said, ""] if said else [])]
+            if line.endswith("{}"):
+                lines.append("No fields.")
+            else:
+                lines += ["| field | type | |", "|---|---|---|"]
+        elif line.endswith(";") and " = " in line and not line.startswith(("syntax", "import", "option")):
+            kind, name = line.split(" = ")[0].rsplit(" ", 1)
+            lines.append(f"| {name} | {kind} | {said} |")
+    return lines
+
+
+GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [
+    grpc_stubs,
+    api_reference,
+    ledger_reference,
+    command_reference,
+]
 """Other rooms add theirs: a function that returns the content of each file it makes."""
 
 # What a generator owns completely: a file here that no generator makes is a left-over.

@@ -222,3 +222,9 @@ def test_foreign_text_in_an_error_is_made_harmless() -> None:
     assert got.text.isascii()
     assert "\x00" not in got.text
     assert len(got.text) <= 500
+
+
+def test_every_own_code_is_documented_with_its_status() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \| [^|]{20,} \|$", page, re.MULTILINE))
+    assert rows == {code: status.name for code, status in OWN_CODES.items()}
