@@ -14,7 +14,7 @@ from . import access, audit, data, gateway, job, model, network, plan, token
 from .demo import command as demo
 from .exit_codes import ExitCode
 from .failures import Failure, explain
-from .output import Format, chosen
+from .output import Format, chosen, printable
 
 USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer keeps the class itself in a private module
 
@@ -105,8 +105,8 @@ def _report(failure: Failure) -> None:
         return
     console = Console(file=sys.stderr, highlight=False)
     where = " · ".join(part for part in (failure.where, failure.field) if part)
-    console.print(Text.assemble(("error: ", "bold red"), failure.what, f" [{failure.code}]"), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), printable(failure.what), f" [{failure.code}]"), soft_wrap=True)
     if where:
-        console.print(Text(f"  where: {where}"), soft_wrap=True)
+        console.print(Text(f"  where: {printable(where)}"), soft_wrap=True)
     if failure.remedy:
         console.print(Text(f"  to do: {failure.remedy}"), soft_wrap=True)

@@ -88,9 +88,10 @@ def list_(
     """
     found = ask(profile, lambda client: client.datasets.list(query, retired=retired))
     show_rows(
-        [{**plain(dataset), **plain(dataset.terms)} for dataset in found],
+        found,
         COLUMNS,
         empty="no data set is registered" + (f" that speaks of {query}" if query else ""),
+        row=lambda dataset: {**plain(dataset), **plain(dataset.terms)},
     )
 
 

@@ -262,21 +262,18 @@ def list_(
       fedfabric job list --state submitted
     """
     found = ask(profile, lambda client: client.jobs.list(state=state))
-    rows = [
-        {
-            **plain(one),
-            "submitter": one.terms.submitter,
-            "title": one.terms.title,
-            "rounds": f"{one.rounds_final}/{one.terms.plan.rounds}",
-            "owners": [owner.msp for owner in one.owners],
-        }
-        for one in found
-    ]
-    columns = ("id", "state", "rounds", "submitter", "owners", "paid", "title")
-    if chosen.format is Format.JSON:
-        show_rows(found, columns, empty="")
-    else:
-        show_rows(rows, columns, empty="no job" + (f" is {state}" if state else ""))
+    show_rows(
+        found,
+        ("id", "state", "rounds", "submitter", "owners", "paid", "title"),
+        empty="no job" + (f" is {state}" if state else ""),
+        row=lambda job: {
+            **plain(job),
+            "submitter": job.terms.submitter,
+            "title": job.terms.title,
+            "rounds": f"{job.rounds_final}/{job.terms.plan.rounds}",
+            "owners": [owner.msp for owner in job.owners],
+        },
+    )
 
 
 @app.command("show")

@@ -151,9 +151,13 @@ def status(
     else:
         state = f"up, {found.height} blocks" if found.up else "not wholly up"
         say(f"{found.name}: {state}; channel {found.channel}, runtime {found.runtime}, in {found.folder}")
-        rows = [{**plain(one), "port": one.ports.get("listen")} for one in found.processes]
         columns = ("name", "kind", "running", "pid", "port", "height", "skew_ms", "restarts")
-        show_rows(rows, columns, empty="no processes")
+        show_rows(
+            found.processes,
+            columns,
+            empty="no processes",
+            row=lambda one: {**plain(one), "port": one.ports.get("listen")},
+        )
         for warning in found.warnings:
             say(f"warning: {warning}")
     if not found.up:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,13 +71,18 @@ def plain(value: Any) -> Any:  # noqa: PLR0911  one return for each kind
 def say(line: str = "") -> None:
     """A line of prose for people, left out of JSON output."""
     if chosen.format is Format.TEXT:
-        _console().print(Text(line), soft_wrap=True)
+        _console().print(Text(printable(line)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text without what moves a cursor or reorders letters: much of it was written by other organisations."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def note(line: str) -> None:
     """Progress for people, on standard error so that it never mixes with a result."""
     if chosen.format is Format.TEXT:
-        Console(file=sys.stderr, highlight=False).print(Text(line, style="dim"), soft_wrap=True)
+        Console(file=sys.stderr, highlight=False).print(Text(printable(line), style="dim"), soft_wrap=True)
 
 
 def show_line(value: Any) -> None:
@@ -109,20 +114,33 @@ def _lines(value: Mapping[str, Any], indent: str) -> None:
             say(f"{indent}{label:<{width}}  {_cell(item)}".rstrip())
 
 
-def show_rows(rows: Sequence[Any], columns: Sequence[str], *, empty: str) -> None:
-    """Records: a JSON array with every field, or a table of ``columns``; ``empty`` says what no row means."""
-    rows = [plain(row) for row in rows]
+def show_rows(
+    records: Sequence[Any],
+    columns: Sequence[str],
+    *,
+    empty: str,
+    row: Callable[[Any], Mapping[str, Any]] = plain,
+) -> None:
+    """Records: a JSON array with every field, or a table of ``columns``.
+
+    Args:
+        records: as the ledger or a room has them.
+        columns: names in what ``row`` gives.
+        empty: what no record means, in words.
+        row: a record's cells by column; its own fields by default.
+    """
     if chosen.format is Format.JSON:
-        _json(rows)
+        _json(plain(records))
         return
+    rows = [row(record) for record in records]
     if not rows:
         say(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(column, ""))) for column in columns))
+    for cells in rows:
+        table.add_row(*(Text(printable(_cell(cells.get(column, "")))) for column in columns))
     _console().print(table)
 
 

@@ -1,0 +1,473 @@
+"""Each command that speaks to a gateway: what it asks of the client, and the JSON that it prints."""
+
+import json
+from types import SimpleNamespace
+
+import fedfabric.gateway
+import pytest
+from fedfabric.chaincode.records import (
+    AccessRequest,
+    AccessState,
+    Balance,
+    Blob,
+    Dataset,
+    DatasetState,
+    DatasetTerms,
+    DatasetUse,
+    Decision,
+    Grant,
+    Job,
+    JobState,
+    JobTerms,
+    Mint,
+    MintApproval,
+    MintRequest,
+    Owner,
+    Plan,
+    Privacy,
+    Revocation,
+    TokenRef,
+    Verdict,
+)
+from fedfabric.console import main
+from fedfabric.console.exit_codes import ExitCode
+from fedfabric.gateway import ApiError, Client, Description, Exported, JobReport, JobReview, Profile, RoundReport
+from fedfabric.trainers import build_bundle
+
+DIGEST = "ab" * 32
+BLOB = Blob(address="1" * 64, digest="2" * 64, size=10)
+TERMS = DatasetTerms(
+    title="Heart disease", blob=BLOB, samples=304, licence="CC-BY-4.0", purposes=("training",), jurisdiction="US"
+)
+OWN = Dataset(id="ClevelandMSP/heart", owner="ClevelandMSP", version=1, state=DatasetState.ACTIVE, terms=TERMS)
+FOREIGN = Dataset(id="HungaryMSP/heart", owner="HungaryMSP", version=3, state=DatasetState.ACTIVE, terms=TERMS)
+REQUEST = AccessRequest(
+    id="r1",
+    requester="ClevelandMSP",
+    dataset=FOREIGN.id,
+    owner="HungaryMSP",
+    version=3,
+    digest=BLOB.digest,
+    purpose="training",
+    price="0",
+    payer="ClevelandMSP",
+    escrow=None,
+    note="",
+    state=AccessState.GRANTED,
+)
+PLAN = Plan(bundle=BLOB, model=BLOB, clip="1.0", rounds=2, approval_ms=1000, update_ms=1000, attest_ms=1000)
+OWNER = Owner(msp="ClevelandMSP", dataset=OWN.id, version=1, digest=BLOB.digest, samples=304, grant=None)
+JOB = Job(
+    id="heart-1",
+    digest=DIGEST,
+    terms=JobTerms(
+        id="heart-1",
+        submitter="ClevelandMSP",
+        title="",
+        plan=PLAN,
+        owners=(OWNER,),
+        budget="100",
+        payer="ClevelandMSP",
+    ),
+    owners=(OWNER,),
+    state=JobState.FINISHED,
+    rounds_final=2,
+    submitted_ms=1,
+    approve_until_ms=2,
+    window_ms=1000,
+    escrow=None,
+    escrowed="0",
+    paid="100",
+    model=BLOB,
+)
+
+
+class FakePart:
+    """Answers each call with what the test laid out under ``part.method``, and writes the call down."""
+
+    def __init__(self, name, client):
+        self._name, self._client = name, client
+
+    def __getattr__(self, method):
+        name = f"{self._name}.{method}"
+
+        def call(*arguments, **options):
+            self._client.calls.append((name, arguments, options))
+            return FakeCall(self._client.answers[name])
+
+        return call
+
+
+class FakeCall:
+    def __init__(self, answer):
+        self._answer = answer
+
+    def __await__(self):
+        async def give():
+            if isinstance(self._answer, Exception):
+                raise self._answer
+            return self._answer
+
+        return give().__await__()
+
+    async def __aiter__(self):
+        for item in self._answer:
+            yield item
+
+
+class FakeClient:
+    """The client's surface, without a gateway."""
+
+    def __init__(self):
+        self.calls, self.answers, self.profiles = [], {}, []
+        self.profile = SimpleNamespace(msp_id="ClevelandMSP", gateway="127.0.0.1:7")
+        for part in ("datasets", "access", "tokens", "jobs", "blobs", "models", "audit", "consortium"):
+            setattr(self, part, FakePart(part, self))
+
+    def describe(self):
+        return FakeCall(self.answers["describe"])
+
+    def connect(self, profile):
+        self.profiles.append(profile)
+        return self
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        return None
+
+
+@pytest.fixture
+def client(monkeypatch):
+    fake = FakeClient()
+    monkeypatch.setattr(fedfabric.gateway, "connect", fake.connect, raising=False)
+    for variable in ("FEDFABRIC_PROFILE", "FEDFABRIC_OUTPUT"):
+        monkeypatch.delenv(variable, raising=False)
+    return fake
+
+
+def run(capsys, *arguments):
+    status = main([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return status, out, err
+
+
+def run_json(capsys, *arguments):
+    status, out, err = run(capsys, *arguments, "--output", "json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def as_json(record):
+    return json.loads(record.model_dump_json())
+
+
+def test_the_profile_is_the_one_named_or_the_environments(capsys, client, monkeypatch, tmp_path):
+    client.answers["datasets.list"] = []
+    run(capsys, "data", "list", "--profile", tmp_path / "ada.toml")
+    monkeypatch.setenv("FEDFABRIC_PROFILE", str(tmp_path / "basil.toml"))
+    run(capsys, "data", "list")
+    assert client.profiles == [tmp_path / "ada.toml", tmp_path / "basil.toml"]
+
+
+def test_data_register_passes_every_term_on(capsys, client, tmp_path):
+    client.answers["datasets.register"] = OWN
+    found = run_json(
+        capsys,
+        *("data", "register", "heart", tmp_path, "--title", "Heart disease", "--samples", 304),
+        *("--licence", "CC-BY-4.0", "--jurisdiction", "US", "--column", "age:number", "--column", "num:integer"),
+        *("--purpose", "training", "--purpose", "research", "--price", 5, "--retention-days", 30),
+    )
+    assert found == as_json(OWN)
+    ((_, arguments, options),) = client.calls
+    assert arguments == ("heart", tmp_path)
+    assert [(column.name, column.type) for column in options.pop("columns")] == [("age", "number"), ("num", "integer")]
+    assert options == {
+        "title": "Heart disease",
+        "description": "",
+        "samples": 304,
+        "licence": "CC-BY-4.0",
+        "purposes": ("training", "research"),
+        "retention_days": 30,
+        "jurisdiction": "US",
+        "price": "5",
+    }
+
+
+def test_a_column_without_type_is_named(capsys, client, tmp_path):
+    arguments = ("data", "register", "heart", tmp_path, "--title", "t", "--samples", 1, "--licence", "x")
+    status, _, err = run(capsys, *arguments, "--jurisdiction", "US", "--column", "age")
+    assert status == ExitCode.BAD_INPUT
+    assert "'age'" in err
+    assert "NAME:TYPE" in err
+    assert client.calls == []
+
+
+def test_data_list_show_and_retire_print_the_ledgers_records(capsys, client):
+    client.answers |= {"datasets.list": [OWN, FOREIGN], "datasets.show": OWN, "datasets.retire": OWN}
+    assert run_json(capsys, "data", "list", "heart", "--retired") == [as_json(OWN), as_json(FOREIGN)]
+    assert run_json(capsys, "data", "show", OWN.id) == as_json(OWN)
+    assert run_json(capsys, "data", "retire", OWN.id) == as_json(OWN)
+    assert client.calls[0] == ("datasets.list", ("heart",), {"retired": True})
+    _, text, _ = run(capsys, "data", "list")
+    assert "ClevelandMSP/heart" in text
+    assert "304" in text
+
+
+def test_an_access_request_is_for_the_version_that_is_there_now(capsys, client):
+    client.answers |= {"datasets.show": FOREIGN, "access.request": REQUEST}
+    assert run_json(capsys, "access", "request", FOREIGN.id, "--id", "r1", "--note", "please") == as_json(REQUEST)
+    expected = {"dataset": FOREIGN.id, "version": 3, "purpose": "training", "note": "please"}
+    assert client.calls[-1] == ("access.request", ("r1",), expected)
+
+
+def test_grants_end_when_they_were_told_to(capsys, client, monkeypatch):
+    grant = Grant(
+        request="r1",
+        owner="HungaryMSP",
+        requester="ClevelandMSP",
+        dataset=FOREIGN.id,
+        version=3,
+        digest=BLOB.digest,
+        purpose="training",
+        expires_ms=0,
+    )
+    client.answers["access.grant"] = grant
+    monkeypatch.setattr("fedfabric.console.access.time.time", lambda: 1_000.0)
+    assert run_json(capsys, "access", "grant", "r1") == as_json(grant)
+    run_json(capsys, "access", "grant", "r1", "--days", 2)
+    day = 24 * 3600 * 1000
+    assert [options for _, _, options in client.calls] == [{"expires_ms": 0}, {"expires_ms": 1_000_000 + 2 * day}]
+
+
+def test_access_revoke_and_list(capsys, client):
+    revocation = Revocation(request="r1", owner="HungaryMSP", reason="enough")
+    client.answers |= {"access.revoke": revocation, "access.list": [REQUEST]}
+    assert run_json(capsys, "access", "revoke", "r1", "--reason", "enough") == as_json(revocation)
+    assert run_json(capsys, "access", "list", "--dataset", FOREIGN.id, "--state", "granted") == [as_json(REQUEST)]
+    assert client.calls[-1] == ("access.list", (), {"dataset": FOREIGN.id, "state": "granted"})
+
+
+MINT = MintRequest(id="m1", owner="ClevelandMSP", amount="100")
+
+
+def test_a_mint_without_its_quorum_is_approved_and_waits(capsys, client):
+    client.answers |= {
+        "tokens.approve_mint": MintApproval(msp="ClevelandMSP", mint=MINT),
+        "tokens.mint": ApiError("one of two", code="QUORUM_MISSING"),
+    }
+    found = run_json(capsys, "token", "mint", "m1", "--amount", 100, "--for", "ClevelandMSP")
+    assert (found["minted"], found["approved_by"]) == (False, "ClevelandMSP")
+
+
+def test_the_approval_that_completes_the_quorum_mints(capsys, client):
+    token = TokenRef(owner="ClevelandMSP", tx="0" * 64, n=0)
+    client.answers |= {
+        "tokens.approve_mint": MintApproval(msp="HungaryMSP", mint=MINT),
+        "tokens.mint": Mint(mint=MINT, token=token, approvers=("ClevelandMSP", "HungaryMSP")),
+    }
+    found = run_json(capsys, "token", "mint", "m1", "--amount", 100, "--for", "ClevelandMSP")
+    assert (found["minted"], found["approvers"]) == (True, ["ClevelandMSP", "HungaryMSP"])
+
+
+def test_another_refusal_of_a_mint_is_a_failure(capsys, client):
+    client.answers |= {
+        "tokens.approve_mint": MintApproval(msp="HungaryMSP", mint=MINT),
+        "tokens.mint": ApiError("not a member", code="NOT_A_MEMBER"),
+    }
+    status, _, err = run(capsys, "token", "mint", "m1", "--amount", 100, "--for", "ClevelandMSP")
+    assert status == ExitCode.DENIED
+    assert "NOT_A_MEMBER" in err
+
+
+def test_token_balance(capsys, client):
+    balance = Balance(owner="job:heart-1", total="7", tokens=())
+    client.answers["tokens.balance"] = balance
+    assert run_json(capsys, "token", "balance", "job:heart-1") == as_json(balance)
+    assert client.calls == [("tokens.balance", ("job:heart-1",), {})]
+
+
+def submit(capsys, client, tmp_path, *more):
+    (tmp_path / "plan.zip").write_bytes(b"plan")
+    return run(capsys, "job", "submit", "heart-1", "--plan", tmp_path / "plan.zip", *more, "--output", "json")
+
+
+def test_job_submit_looks_grants_up_uploads_and_asks_for_all_of_it(capsys, client, tmp_path):
+    client.answers |= {
+        "datasets.show": FOREIGN,
+        "access.list": [REQUEST.model_copy(update={"requester": "SwitzerlandMSP", "id": "theirs"}), REQUEST],
+        "blobs.upload_plan": BLOB,
+        "models.initialise": BLOB,
+        "jobs.submit": JOB,
+    }
+    status, out, err = submit(
+        capsys,
+        client,
+        tmp_path,
+        *("--data", FOREIGN.id, "--rounds", 4, "--budget", 100, "--seed", 7),
+        *("--server", "adam:learning_rate=0.1", "--update-seconds", 9, "--attest-seconds", 8, "--approval-minutes", 2),
+    )
+    assert status == 0, err
+    assert json.loads(out) == as_json(JOB)
+    request = client.calls[-1][1][0]
+    assert request.datasets == (DatasetUse(dataset=FOREIGN.id, version=3, grant="r1"),)
+    assert (request.plan.rounds, request.budget) == (4, "100")
+    assert (request.plan.approval_ms, request.plan.update_ms, request.plan.attest_ms) == (120_000, 9_000, 8_000)
+    assert request.plan.optimizer.model_dump() == {"name": "adam", "parameters": {"learning_rate": "0.1"}}
+    assert ("models.initialise", (BLOB,), {"seed": 7}) in client.calls
+
+
+def test_own_data_needs_no_grant_and_a_named_grant_is_taken_as_it_is(capsys, client, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"model")
+    client.answers |= {
+        "datasets.show": OWN,
+        "blobs.upload_plan": BLOB,
+        "blobs.upload_model": BLOB,
+        "jobs.submit": JOB,
+    }
+    submit(capsys, client, tmp_path, "--data", OWN.id, "--model", tmp_path / "model.safetensors")
+    assert client.calls[-1][1][0].datasets[0].grant is None
+    client.answers["datasets.show"] = FOREIGN
+    submit(capsys, client, tmp_path, "--data", f"{FOREIGN.id}@r9", "--model", tmp_path / "model.safetensors")
+    assert client.calls[-1][1][0].datasets[0].grant == "r9"
+    assert "models.initialise" not in {name for name, _, _ in client.calls}
+
+
+def test_data_without_a_grant_is_refused_before_anything_is_sent(capsys, client, tmp_path):
+    client.answers |= {"datasets.show": FOREIGN, "access.list": []}
+    status, _, err = submit(capsys, client, tmp_path, "--data", FOREIGN.id)
+    assert status == ExitCode.DENIED
+    assert json.loads(err)["error"]["code"] == "GRANT_MISSING"
+    assert {name for name, _, _ in client.calls} == {"datasets.show", "access.list"}
+
+
+@pytest.mark.parametrize("server", ["newton", "adam:speed=1", "sgd:learning_rate=fast", "adam:learning_rate=-1"])
+def test_a_server_step_that_does_not_exist_is_refused_at_once(capsys, client, tmp_path, server):
+    status, _, err = submit(capsys, client, tmp_path, "--data", OWN.id, "--server", server)
+    assert status == ExitCode.BAD_INPUT
+    assert json.loads(err)["error"]["field"] == "--server"
+    assert client.calls == []
+
+
+def report(state="finished", reason=""):
+    return JobReport(JOB.model_copy(update={"state": JobState(state), "reason": reason}), (), (), 9)
+
+
+def test_job_review_shows_the_code_and_saves_it(capsys, client, tmp_path):
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "plan.py").write_text("x = 1\n")
+    (tmp_path / "plan" / "plan.json").write_text("{}")
+    bundle = build_bundle(tmp_path / "plan").to_bytes()
+    client.answers["jobs.review"] = JobReview(report("submitted"), DIGEST, bundle)
+    found = run_json(capsys, "job", "review", "heart-1", "--save", tmp_path / "saved")
+    assert found["digest"] == DIGEST
+    assert found["files"] == {"plan.json": "{}", "plan.py": "x = 1\n"}
+    assert (tmp_path / "saved" / "plan.py").read_text() == "x = 1\n"
+    _, text, _ = run(capsys, "job", "review", "heart-1")
+    assert "x = 1" in text
+    assert f"job approve heart-1 --digest {DIGEST}" in text
+
+
+def test_deciding_names_the_digest_that_was_reviewed(capsys, client):
+    decision = Decision(
+        job="heart-1",
+        msp="HungaryMSP",
+        verdict=Verdict.APPROVED,
+        digest=DIGEST,
+        dataset=FOREIGN.id,
+        version=3,
+        privacy=Privacy.CLEAR,
+        reason="",
+    )
+    client.answers |= {"jobs.approve": decision, "jobs.refuse": decision}
+    assert run_json(capsys, "job", "approve", "heart-1", "--digest", DIGEST) == as_json(decision)
+    run_json(capsys, "job", "refuse", "heart-1", "--digest", DIGEST, "--reason", "no")
+    assert client.calls == [
+        ("jobs.approve", ("heart-1",), {"digest": DIGEST}),
+        ("jobs.refuse", ("heart-1",), {"digest": DIGEST, "reason": "no"}),
+    ]
+
+
+def test_job_add_asks_with_version_and_grant(capsys, client):
+    client.answers |= {"datasets.show": FOREIGN, "access.list": [REQUEST], "jobs.add": JOB}
+    assert run_json(capsys, "job", "add", "heart-1", "--data", FOREIGN.id) == as_json(JOB)
+    assert client.calls[-1] == ("jobs.add", ("heart-1", FOREIGN.id), {"version": 3, "grant": "r1"})
+
+
+def test_watching_a_job_that_finishes_prints_a_json_line_for_each_change(capsys, client):
+    client.answers["jobs.watch"] = [report("running"), report()]
+    status, out, _ = run(capsys, "job", "watch", "heart-1", "--output", "json")
+    assert status == 0
+    assert [json.loads(line)["job"]["state"] for line in out.splitlines()] == ["running", "finished"]
+
+
+@pytest.mark.parametrize("state", ["refused", "cancelled", "aborted"])
+def test_watching_a_job_that_ends_otherwise_has_an_exit_status_of_its_own(capsys, client, state):
+    client.answers["jobs.watch"] = [report(state, "no quorum")]
+    status, _, err = run(capsys, "job", "watch", "heart-1")
+    assert status == ExitCode.JOB_ENDED_OTHERWISE
+    assert "no quorum" in err
+
+
+def test_job_cancel_list_and_show(capsys, client):
+    client.answers |= {"jobs.cancel": JOB, "jobs.list": [JOB], "jobs.show": report()}
+    assert run_json(capsys, "job", "cancel", "heart-1") == as_json(JOB)
+    assert run_json(capsys, "job", "list", "--state", "finished") == [as_json(JOB)]
+    assert run_json(capsys, "job", "show", "heart-1")["job"] == as_json(JOB)
+    _, text, _ = run(capsys, "job", "list")
+    assert "heart-1" in text
+    assert "2/2" in text
+
+
+def test_model_fetch_names_file_round_and_blob(capsys, client, tmp_path):
+    client.answers["models.fetch"] = BLOB
+    target = tmp_path / "m.safetensors"
+    found = run_json(capsys, "model", "fetch", "heart-1", "--round", 3, "--to", target)
+    assert found == {"model": str(target), "job": "heart-1", "round": 3, "blob": as_json(BLOB)}
+    assert client.calls == [("models.fetch", ("heart-1", target), {"round_number": 3})]
+
+
+def test_audit_export_tells_the_hash_and_warns_of_trusting_it(capsys, client, tmp_path):
+    client.answers["audit.export"] = Exported(tmp_path, 7, 3, DIGEST)
+    found = run_json(capsys, "audit", "export", "heart-1", "--to", tmp_path)
+    assert found == {"folder": str(tmp_path), "blocks": 7, "blobs": 3, "genesis_hash": DIGEST}
+    _, text, _ = run(capsys, "audit", "export", "heart-1", "--to", tmp_path)
+    assert "did not get from there" in text
+
+
+def test_gateway_status_waits_for_a_gateway_that_is_not_there_yet(capsys, client):
+    description = Description(
+        "0.1.0", "ClevelandMSP", "consortium", "fedfabric", 3, DIGEST, "ClevelandMSP", "", "", True
+    )
+    away, answers = ApiError("not yet", code="GATEWAY_UNAVAILABLE"), []
+    client.describe = lambda: FakeCall(answers.pop(0))
+    answers[:] = [away, away, description]
+    assert run_json(capsys, "gateway", "status", "--wait", 30)["msp_id"] == "ClevelandMSP"
+    answers[:] = [away]
+    status, _, err = run(capsys, "gateway", "status")
+    assert status == ExitCode.UNAVAILABLE
+    assert "GATEWAY_UNAVAILABLE" in err
+
+
+def test_text_that_others_wrote_cannot_move_the_cursor(capsys, client):
+    evil = OWN.model_copy(update={"terms": TERMS.model_copy(update={"title": "a\x1b[2Jb"})})
+    client.answers["datasets.show"] = evil
+    _, text, _ = run(capsys, "data", "show", OWN.id)
+    assert "\x1b" not in text
+
+
+def test_the_client_that_is_faked_has_the_calls_that_are_faked():
+    real = Client(Profile.model_construct(), timeout=1, limits=None, signer=None)
+    for part, methods in {
+        "datasets": "register list show retire",
+        "access": "request grant revoke list",
+        "tokens": "approve_mint mint balance",
+        "jobs": "submit review approve refuse add watch cancel list show",
+        "blobs": "upload_plan upload_model",
+        "models": "initialise fetch",
+        "audit": "export",
+    }.items():
+        assert all(callable(getattr(getattr(real, part), method)) for method in methods.split())
+    assert set(RoundReport.__dataclass_fields__) >= {"round", "updates", "attestations", "metrics"}
