@@ -141,10 +141,8 @@ class RoundTransactions(LedgerContract):
         if agreed is None or agreed.outcome.digest != request.outcome:
             holding.discard(QUORUM_AGREES)
         state = RoundState(ROUND.next(current.state, "finalise", holding, _details(call, current)))
-        if agreed is None:
-            raise refusals.QuorumMissing("outcome", "no outcome has a quorum")
-        if request.attestations != agreed.members:
-            said = ", ".join(agreed.members)
+        if agreed is None or request.attestations != agreed.members:
+            said = ", ".join(agreed.members) if agreed else "nobody"
             raise refusals.AttestationsDiffer("attestations", f"this outcome is attested by {said}")
         return await _finalise(call, current, state, agreed, rows)
 

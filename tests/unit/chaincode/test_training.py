@@ -446,6 +446,9 @@ async def test_a_liar_is_outvoted_recorded_and_not_paid_for_its_attestation(worl
     with pytest.raises(refusals.QuorumMissing):
         await world.finalise(B, text="a lie")
     await world.attest(C)
+    for attesters in ((B,), (A, C)):
+        with pytest.raises(refusals.QuorumMissing, match="2 of 3"):
+            await world.finalise(*attesters, text="a lie")
     with pytest.raises(refusals.AttestationsDiffer, match=f"attested by {A}, {C}"):
         await world.finalise(A, B, C)
     with pytest.raises(refusals.AttestationsDiffer):
@@ -765,6 +768,16 @@ async def test_what_does_not_divide_comes_back(world, budget):
     part = budget // 3 // 6
     rest = budget - 3 * 6 * part
     assert [await world.balance(msp) for msp in (A, B, C)] == [6 * part + rest, 6 * part, 6 * part]
+
+
+async def test_change_beyond_30_digits_is_refused(world):
+    uses = await world.prepare()
+    rows = [await world.mint(A, 10**30 - 1, f"large{number}") for number in range(2)]
+    request = {"id": "j1", "plan": plan(), "datasets": uses, "inputs": rows}
+    with pytest.raises(refusals.AmountOverflow):
+        await world.submit(A, "scientist", "training:submit", request | {"budget": str(10**30 - 2)})
+    await world.submit(A, "scientist", "training:submit", request | {"budget": str(10**30 - 1)})
+    assert await world.balance(A) == 10**30 - 1
 
 
 async def test_a_named_payer_gets_the_rest_back(world):
