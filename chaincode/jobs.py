@@ -166,7 +166,7 @@ class JobTransactions(LedgerContract):
         if job.state == JobState.CANCELLED or (job.stopping and job.state == JobState.RUNNING):
             return job
         current = await call.read(round_key(job.id, job.round), Round) if job.round else None
-        idle = current is None or (current.state == RoundState.OPEN and not await _delivered(call, current))
+        idle = current is None or not await _delivered(call, current)
         holding = (NOTHING_DELIVERED,) if idle else ()
         state = JobState(JOB.next(job.state, "cancel", holding))
         reason = "cancelled by its submitter"

@@ -530,7 +530,7 @@ async def test_a_member_that_dies_before_attesting_is_waited_for_until_its_deadl
         await world.attest(msp)
     until = (await world.round()).attest_until_ms
     world.now = until + 2 * WINDOW - 1
-    with pytest.raises(refusals.TooEarly):
+    with pytest.raises(refusals.TooEarly, match=f"t is {world.now} and must be {world.now + 1}$"):
         await world.finalise(A, B)
     world.now = until + 2 * WINDOW
     with pytest.raises(refusals.QuorumPossible):
@@ -698,6 +698,29 @@ async def test_a_second_data_set_of_an_owner_is_not_added(world):
         await world.submit(A, "scientist", "training:add", add)
 
 
+async def test_a_job_has_a_bounded_number_of_owners(world, monkeypatch):
+    grown = await _with_d(world)
+    await grown.job_of(A, B, C)
+    await grown.register(D)
+    await grown.grant(D, A, "late")
+    add = {"job": "j1", "dataset": {"dataset": f"{D}/heart", "version": 1, "grant": "late"}}
+    monkeypatch.setattr("fedfabric.chaincode.jobs.MAX_OWNERS", 3)
+    with pytest.raises(refusals.TooLarge):
+        await grown.submit(A, "scientist", "training:add", add)
+    monkeypatch.setattr("fedfabric.chaincode.jobs.MAX_OWNERS", 4)
+    await grown.submit(A, "scientist", "training:add", add)
+
+
+async def test_a_departed_members_data_is_not_named_in_a_new_job(world):
+    uses = await world.prepare()
+    for msp in (A, B):
+        await world.submit(msp, "operator", "consortium:approve", change(A, B, sequence=2))
+    await world.submit(A, "operator", "consortium:apply", change(A, B, sequence=2))
+    with pytest.raises(refusals.NotAMember) as refused:
+        await world.submit(A, "scientist", "training:submit", {"id": "j1", "plan": plan(), "datasets": uses})
+    assert refused.value.field == "datasets.2.dataset"
+
+
 async def test_an_addition_needs_a_grant(world):
     grown = await _with_d(world)
     await grown.job_of(A, B, C)
@@ -725,13 +748,24 @@ async def test_a_job_is_cancelled_at_once_while_nobody_has_delivered(world):
 async def test_a_submitter_cannot_cancel_out_of_paying_for_a_round_in_which_somebody_delivered(world):
     await world.job(budget=600)
     await world.update(B)
-    for _ in range(2):
+    for event in (["job.stopping"], []):
         cancelled = await world.submit(A, "scientist", "training:cancel", {"job": "j1"})
+        assert world.events() == event
     assert (cancelled["state"], cancelled["stopping"]) == ("running", True)
     await world.whole_round(A, B, C)
     job = await world.show()
     assert (job.state, job.round, job.reason) == (JobState.CANCELLED, 1, "cancelled by its submitter")
     assert [await world.balance(msp) for msp in (A, B, C)] == [300 + 100, 100, 100]
+
+
+async def test_a_stopping_job_that_ended_otherwise_is_cancelled_no_more(world):
+    await world.job(rounds=1)
+    await world.update(B)
+    await world.submit(A, "scientist", "training:cancel", {"job": "j1"})
+    await world.whole_round(A, B, C)
+    assert (await world.show()).state == JobState.FINISHED
+    with pytest.raises(refusals.WrongState):
+        await world.submit(A, "scientist", "training:cancel", {"job": "j1"})
 
 
 async def test_a_submitted_job_is_cancelled_before_its_start(world):
