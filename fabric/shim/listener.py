@@ -320,8 +320,6 @@ class _Protocol(asyncio.Protocol):
             self._calls.pop(stream, None)
             self._connection.finish(stream, status, text)
             self._flush()
-            if self._listener.stopping and self._connection.idle:
-                self.close()
 
     def _flush_soon(self) -> None:
         # One write for all messages of this turn of the event loop.

@@ -321,8 +321,9 @@ def test_no_more_calls_than_allowed_and_none_when_closing():
     assert sent.take() == [(RST_STREAM, 0, 5, (7).to_bytes(4))]
     connection.finish(1, 0)
     connection.finish(3, 0)
-    connection.close()
     sent.take()
+    connection.close()
+    assert sent.take() == [(GOAWAY, 0, 0, (5).to_bytes(4) + (0).to_bytes(4))]
     assert connection.receive(frame(HEADERS, END_HEADERS, 7, block())) == []
     assert sent.take() == [(RST_STREAM, 0, 7, (7).to_bytes(4))]
 
@@ -385,6 +386,12 @@ def test_frames_are_as_large_as_the_client_takes():
     assert [len(body) for kind, _, _, body in sent.take() if kind == DATA] == [20_000, 10_005]
 
 
+def test_a_window_may_be_as_large_as_can_be():
+    connection, _ = called()
+    connection.receive(frame(WINDOW_UPDATE, 0, 1, (2**31 - 1 - 65_535).to_bytes(4)))
+    connection.receive(frame(WINDOW_UPDATE, 0, 0, (2**31 - 1 - 65_535).to_bytes(4)))
+
+
 def test_the_clients_windows_are_opened_again_as_it_sends():
     connection, sent = called(ConnectionLimits(window=100_000))
     for _ in range(4):
@@ -426,6 +433,15 @@ def test_a_message_larger_than_allowed_ends_its_call_only():
 def test_a_message_is_refused_by_its_header_before_it_is_buffered():
     connection, _ = called()
     assert connection.receive(frame(DATA, 0, 1, b"\x00\xff\xff\xff\xff")) == [Reset(1, True)]
+
+
+def test_a_refused_call_ends_at_once_whatever_still_waits_to_be_sent():
+    connection, sent = called(ConnectionLimits(message_bytes=100))
+    connection.send(1, b"x" * 100_000)
+    assert connection.waiting(1) == 1
+    sent.take()
+    assert connection.receive(frame(DATA, 0, 1, b"\x00" + (101).to_bytes(4))) == [Reset(1, True)]
+    assert [(kind, flags & END_STREAM) for kind, flags, *_ in sent.take()] == [(HEADERS, END_STREAM), (RST_STREAM, 0)]
 
 
 def test_compressed_messages_are_refused():

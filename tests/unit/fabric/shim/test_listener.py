@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from fedfabric.fabric.shim import listener as listener_module
-from fedfabric.fabric.shim.http2 import ConnectionLimits
+from fedfabric.fabric.shim.http2 import DATA, GOAWAY, HEADERS, PING, SETTINGS, ConnectionLimits
 from fedfabric.fabric.shim.listener import CallFailedError, Listener
 
 DEADLINE = 20
@@ -280,6 +280,46 @@ async def test_a_client_that_answers_stays(monkeypatch):
         await stream.write(b"2")
         assert await within(stream.read()) == b"2"
         stream.cancel()
+
+
+async def frames_until(reader, kind: int) -> list[int]:
+    """The types of the frames that come, up to one of a kind."""
+    kinds = []
+    while not kinds or kinds[-1] != kind:
+        header = await within(reader.readexactly(9))
+        await within(reader.readexactly(int.from_bytes(header[:3])))
+        kinds.append(header[3])
+    return kinds
+
+
+async def test_a_ping_is_answered_though_nothing_else_is_to_be_sent():
+    async with listening(Echo=echo) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(PREFACE)
+        await frames_until(reader, SETTINGS)
+        writer.write(b"\x00\x00\x08\x06\x00" + bytes(4) + b"12345678")
+        assert PING in await frames_until(reader, PING)
+        writer.close()
+
+
+async def test_a_stopping_server_says_so_while_its_calls_go_on():
+    go_on = asyncio.Event()
+
+    async def flood(call):
+        await call.write(b"started")
+        await go_on.wait()
+
+    async with listening(Flood=flood) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(PREFACE + len(FLOOD).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4) + FLOOD)
+        await frames_until(reader, DATA)
+        stopping = asyncio.create_task(listener.stop(DEADLINE))
+        assert await frames_until(reader, GOAWAY) == [GOAWAY]
+        assert not stopping.done()
+        go_on.set()
+        await within(stopping)
+        assert await frames_until(reader, HEADERS) == [HEADERS]
+        writer.close()
 
 
 async def test_garbage_ends_its_connection_only():
