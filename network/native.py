@@ -17,7 +17,7 @@ from .errors import PortError, ProcessError
 from .programs import Programs, ensure
 from .runtime import LOOPBACK, ProcessSpec, ProcessState, Progress
 from .specification import interpreter_command
-from .supervisor import LOCK, LOGS, MAXIMUM_LINE_BYTES, folder_address, listening_ports, tail
+from .supervisor import KEEP, LOCK, LOGS, MAXIMUM_LINE_BYTES, folder_address, listening_ports, tail
 from .together import together
 
 READY_SECONDS = 30.0
@@ -34,7 +34,7 @@ class NativeRuntime:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._programs: Programs | None = None
-        self._owner: asyncio.StreamWriter | None = None
+        self._owner: int | None = None  # the end of a pipe whose other one the supervisor listens to
 
     async def prepare(self, progress: Progress) -> None:
         """Find Fabric's programs or build them."""
@@ -69,34 +69,33 @@ class NativeRuntime:
         """Connect to the network's supervisor, or start one that ends with this process until `keep`."""
         if await self._alive():
             return False
-        await self._release()  # of a supervisor that was killed
-        answer = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "fedfabric.network.supervisor",
-            str(self._home),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=_inherited(),
-            # A Ctrl-C reaches the terminal's whole group; the supervisor hears of it by the connection instead.
-            start_new_session=True,
-        )
-        _output, errors = await answer.communicate()
-        if answer.returncode:
-            raise ProcessError(
-                f"the supervisor of {self._home} did not start: {errors.decode(errors='replace').strip()}"
+        self._release()  # of a supervisor that was killed
+        listened, self._owner = os.pipe()
+        try:
+            launcher = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "fedfabric.network.supervisor",
+                str(self._home),
+                stdin=listened,
+                stderr=subprocess.PIPE,
+                env=_inherited(),
+                # A Ctrl-C reaches the terminal's whole group; the supervisor hears of it by the pipe instead.
+                start_new_session=True,
             )
-        reader, self._owner = await self._connect()
-        self._owner.write(b'{"op": "attach"}\n')
-        await reader.readline()
+        finally:
+            os.close(listened)
+        _output, errors = await launcher.communicate()
+        if launcher.returncode:
+            said = errors.decode(errors="replace").strip()
+            raise ProcessError(f"the supervisor of {self._home} did not start: {said}")
         return True
 
     async def keep(self) -> None:
         """Let the supervisor outlive this process."""
         if self._owner is not None:
-            self._owner.write(b'{"op": "detach"}\n')
-            await self._owner.drain()
-            await self._release()
+            os.write(self._owner, KEEP)
+            self._release()
 
     async def start(self, processes: Sequence[ProcessSpec]) -> None:
         """Start these at once, and wait until all of them listen."""
@@ -158,7 +157,7 @@ class NativeRuntime:
             with contextlib.suppress(ConnectionError):
                 await self._ask(op="shutdown")
             await asyncio.to_thread(_until_released, self._home / LOCK)
-        await self._release()
+        self._release()
 
     async def _require(self, name: str) -> None:
         known = await self.states()
@@ -194,11 +193,9 @@ class NativeRuntime:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    async def _release(self) -> None:
+    def _release(self) -> None:
         if self._owner is not None:
-            self._owner.close()
-            with contextlib.suppress(ConnectionError):
-                await self._owner.wait_closed()
+            os.close(self._owner)
             self._owner = None
 
 

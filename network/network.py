@@ -200,7 +200,7 @@ class Network:
             state.save(self.home)
             say(f"founding {state.spec.name}: certificates and genesis block")
             layout = Layout(self.home, state, self._runtime)
-            fresh, _ = await settled(self._runtime.open(), asyncio.to_thread(founding.found, layout, self._clock()))
+            _, fresh = await settled(asyncio.to_thread(founding.found, layout, self._clock()), self._runtime.open())
             state = state.model_copy(update={"founded": True})
             state.save(self.home)
         else:

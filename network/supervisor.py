@@ -2,8 +2,9 @@
 
 ``python -m fedfabric.network.supervisor FOLDER`` becomes a daemon in a session of its own and returns when its socket
 FOLDER/supervisor.sock answers. On it, each connection asks once, in a line of JSON, and gets a line of JSON. The
-supervisor's children die with it (PR_SET_PDEATHSIG), so whatever runs has somebody who watches it; and while a
-connection has said ``attach``, its end without ``detach`` stops everything: an interrupted bring-up leaves nothing.
+supervisor's children die with it (PR_SET_PDEATHSIG), so whatever runs has somebody who watches it. Its standard input,
+where that is a pipe, is its owner's word: when it closes without ``keep`` everything stops, so that an interrupted
+bring-up leaves nothing.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -34,7 +36,7 @@ FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.01
-UNUSED_SECONDS = 10.0
+KEEP = b"keep\n"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -103,29 +105,31 @@ class Supervisor:
         self._journal = (home / LOGS / "supervisor.log").open("a", buffering=1)
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._stopping = False
-        self._owners = 0
         self._ports: set[int] = set()
         self._ports_read = 0.0
 
-    async def serve(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+    async def serve(self, listener: socket.socket, owner: int, ready: Callable[[], None]) -> None:
         """Answer until somebody asks for the end, or SIGTERM arrives."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._finished.set)
         server = await asyncio.start_unix_server(self._converse, sock=listener, limit=MAXIMUM_LINE_BYTES)
         self._record("supervisor started", pid=os.getpid())
+        if stat.S_ISFIFO(os.fstat(owner).st_mode):
+            loop.add_reader(owner, self._hear, owner)
         ready()
-        # Whoever started this may have died before it could say a word.
-        loop.call_later(UNUSED_SECONDS, self._end_if_unused)
         async with server:
             await self._finished.wait()
         await self._stop(list(self._children.values()))
         self._record("supervisor ended")
         self._journal.close()
 
-    def _end_if_unused(self) -> None:
-        if not self._children and not self._owners:
-            self._record("nobody has started anything; ending")
+    def _hear(self, owner: int) -> None:
+        """What the owner says: `keep`, or nothing any more."""
+        said = os.read(owner, len(KEEP))
+        asyncio.get_running_loop().remove_reader(owner)
+        if said != KEEP:
+            self._record("the owner went away; stopping")
             self._finished.set()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,9 +143,6 @@ class Supervisor:
         }
         try:
             request = json.loads(await reader.readline())
-            if request["op"] == "attach":
-                await self._attach(reader, writer)
-                return
             try:
                 answer = await operations[request["op"]](request)
             except OSError as error:
@@ -150,27 +151,12 @@ class Supervisor:
             await writer.drain()
         except (ValueError, KeyError, ConnectionError) as error:
             self._record("a connection failed", error=repr(error))
-        except asyncio.CancelledError:
-            # The loop ends while an owner is still attached; there is nobody to hand this on to.
-            return
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
             if self._stopping:
                 self._finished.set()
-
-    async def _attach(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = b""
-        self._owners += 1
-        with contextlib.suppress(ConnectionError):
-            writer.write(b"{}\n")
-            await writer.drain()
-            line = await reader.readline()
-        self._owners -= 1
-        if line.strip() != b'{"op": "detach"}':
-            self._record("the owner went away; stopping")
-            self._finished.set()
 
     async def _start(self, request: dict[str, Any]) -> dict[str, Any]:
         child = Child(**request["process"])
@@ -348,6 +334,7 @@ def _become(home: Path, sending: int) -> None:
         raise OSError("this network has a supervisor already") from error
     errors = os.open(home / LOGS / "supervisor-errors.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDWR)
+    owner = os.dup(0)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with folder_address(home) as address:
         (home / SOCKET).unlink(missing_ok=True)
@@ -362,7 +349,7 @@ def _become(home: Path, sending: int) -> None:
         os.close(sending)
 
     try:
-        asyncio.run(Supervisor(home).serve(listener, ready))
+        asyncio.run(Supervisor(home).serve(listener, owner, ready))
     finally:
         (home / SOCKET).unlink(missing_ok=True)
 

@@ -228,12 +228,15 @@ async def test_abandoning_ends_what_this_process_began_and_nothing_that_was_ther
     assert await runtime.states() == {}
 
 
-async def test_a_supervisor_that_nobody_uses_ends(tmp_path):
-    code = "from fedfabric.network import supervisor; supervisor.UNUSED_SECONDS = 0.2; supervisor.main([%r])"
-    subprocess.run([sys.executable, "-c", code % str(tmp_path)], check=True)  # noqa: ASYNC221
-    await until(lambda: "nobody has started anything" in (tmp_path / "logs" / "supervisor.log").read_text())
-    await NativeRuntime(tmp_path).close()
-    assert not (tmp_path / "supervisor.sock").exists()
+async def test_a_supervisor_whose_owner_dies_before_its_first_word_ends(tmp_path):
+    listened, owner = os.pipe()
+    command = [sys.executable, "-m", "fedfabric.network.supervisor", tmp_path]
+    subprocess.run(command, stdin=listened, check=True)  # noqa: ASYNC221
+    os.close(listened)
+    assert (tmp_path / "supervisor.sock").exists()
+    os.close(owner)
+    await until(lambda: not (tmp_path / "supervisor.sock").exists())
+    assert "the owner went away" in (tmp_path / "logs" / "supervisor.log").read_text()
 
 
 async def test_a_crash_loop_slows_down(runtime):
