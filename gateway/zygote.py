@@ -167,6 +167,11 @@ class _Process:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
+    async def end(self) -> None:
+        """Kill it and wait until it is gone, so that nobody takes it for alive."""
+        self.kill()
+        await asyncio.shield(self.ended)
+
     async def close(self) -> None:
         """End it: it leaves with its children when its socket closes, and is killed if it doesn't."""
         self._writer.close()
@@ -175,8 +180,7 @@ class _Process:
         try:
             await asyncio.wait_for(asyncio.shield(self.ended), _GRACE_SECONDS)
         except TimeoutError:
-            self.kill()
-            await self.ended
+            await self.end()
         self._pump.cancel()
         with suppress(asyncio.CancelledError):
             await self._pump
@@ -229,7 +233,7 @@ class Zygote:
         try:
             await asyncio.wait_for(asyncio.shield(process.ready), self._deadlines.zygote_start)
         except TimeoutError:
-            process.kill()
+            await process.end()
             raise TrainerError("TRAINER_TIMEOUT", "the trainers' process did not start in time") from None
         return process
 
@@ -270,7 +274,7 @@ class Zygote:
             # The zygote keeps the limit itself; one that doesn't answer well after it is ended.
             answer = await asyncio.wait_for(answered, max(1.0, seconds) + _GRACE_SECONDS)
         except TimeoutError:
-            process.kill()
+            await process.end()
             raise TrainerError("TIME_LIMIT", f"the trainer took longer than {seconds:.0f} s") from None
         except OSError as error:
             raise TrainerGoneError("TRAINER_GONE", "the trainers' process ended") from error
@@ -305,6 +309,11 @@ class Zygote:
 def _spawn(module: str, descriptor: int, workspace: Path) -> int:
     # posix_spawn: nothing of this process's is inherited but the standard streams and descriptor 3, and the
     # environment is empty from the first instruction on. A group of its own, so that Ctrl-C is the gateway's to handle.
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+        # What this process itself was handed by whoever started it: Python's own files are closed on exec anyway.
+        with suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
     source = os.dup(descriptor) if descriptor == 3 else descriptor
     try:
         pid = os.posix_spawn(

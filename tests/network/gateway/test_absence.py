@@ -18,7 +18,7 @@ async def test_a_gateway_that_is_dead_in_a_round_is_not_waited_for_and_rejoins(h
         # It starts again, and is held until the round has ended without it: importing torch takes its time.
         await house.start("hungary")
         restarted = psutil.Process(house.gateways["hungary"].pid)
-        while not restarted.children():
+        while not restarted.children():  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.01)
         restarted.suspend()
         await seen.until(lambda event: event.type == "round.closed" and event.round == 1)

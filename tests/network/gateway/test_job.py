@@ -1,8 +1,14 @@
 """A job across three organisations, from registration to the fetched model."""
 
+import asyncio
 from pathlib import Path
 
-from fedfabric.tests.network.gateway.house import ORGANISATIONS, House
+import numpy as np
+import pytest
+from fedfabric.aggregation import MemoryTensors, manifest_of, write_tensors
+from fedfabric.audit import AuditSettings, verify_job
+from fedfabric.gateway import ApiError, connect
+from fedfabric.tests.network.gateway.house import ORGANISATIONS, House, output
 
 
 async def test_three_organisations_train_a_model_together(house: House, tmp_path: Path) -> None:
@@ -20,3 +26,124 @@ async def test_three_organisations_train_a_model_together(house: House, tmp_path
     scientist = await house.client("cleveland", "scientist")
     blob = await scientist.models.fetch("whole", tmp_path / "model.safetensors")
     assert blob == report.job.model
+
+
+async def test_a_blocking_client_does_the_same(house: House) -> None:
+    profile = await house.profile("cleveland", "auditor")
+
+    def blocking() -> tuple[str, int, int]:
+        with connect(profile) as client:
+            reports = list(client.jobs.watch("blocking"))
+            return client.describe().result().caller_role, len(client.datasets.list().result()), len(reports)
+
+    job = await house.submit("blocking", await house.data_of("blocking", *ORGANISATIONS), rounds=1)
+    task = asyncio.create_task(asyncio.to_thread(blocking))
+    await house.approve(job)
+    role, datasets, reports = await task
+    assert role == "auditor"
+    assert datasets >= 3
+    assert reports >= 3
+
+
+async def test_an_export_is_verified_offline(house: House, tmp_path: Path) -> None:
+    job = await house.submit("evidence", await house.data_of("evidence", *ORGANISATIONS), rounds=2)
+    await house.approve(job)
+    report = await house.ended("switzerland", "evidence")
+    auditor = await house.client("switzerland", "auditor")
+    exported = await auditor.audit.export("evidence", tmp_path / "evidence")
+    assert exported.blocks == report.block_number + 1
+    assert exported.genesis_hash == (await auditor.describe()).genesis_hash
+    verdict = await asyncio.to_thread(
+        verify_job,
+        tmp_path / "evidence",
+        None,
+        exported.genesis_hash,
+        "evidence",
+        AuditSettings(chaincode=house.chaincode),
+    )
+    assert verdict.findings == ()
+    assert verdict.verdict == "verified"
+    with pytest.raises(FileExistsError):
+        await auditor.audit.export("evidence", tmp_path / "evidence")
+
+
+async def test_a_large_model_is_fetched_in_segments_with_progress(house: House, tmp_path: Path) -> None:
+    tensors = MemoryTensors({"weight": np.arange(700_000, dtype=np.float32)})
+    write_tensors(tmp_path / "large.safetensors", tensors)
+    scientist = await house.client("cleveland", "scientist")
+    sent: list[tuple[int, int]] = []
+    blob = await scientist.blobs.upload_model(
+        tmp_path / "large.safetensors", progress=lambda done, all_: sent.append((done, all_))
+    )
+    assert blob.digest == manifest_of(tensors).digest
+    assert sent[-1] == (blob.size, blob.size)
+    got: list[tuple[int, int]] = []
+    await scientist.blobs.fetch(
+        blob, tmp_path / "back.safetensors", progress=lambda done, all_: got.append((done, all_))
+    )
+    assert [done for done, _ in got] == [1 << 20, 2 << 20, blob.size]
+    assert (tmp_path / "back.safetensors").read_bytes() == (tmp_path / "large.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"PK\x03\x04", "MODEL_INVALID"), (b"\xff" * 100, "MODEL_INVALID"), (bytes(8), "MODEL_INVALID")],
+)
+async def test_what_is_no_model_is_not_kept(house: House, content: bytes, code: str) -> None:
+    scientist = await house.client("cleveland", "scientist")
+    with pytest.raises(ApiError) as caught:
+        await scientist.blobs.upload_model(content)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"samples": 0}, "OUT_OF_RANGE", "terms.samples"),
+        ({"samples": 2**53}, "OUT_OF_RANGE", ""),
+        ({"title": "a\x00b"}, "INVALID_FIELD", "terms.title"),
+        ({"title": "x" * 201}, "TOO_LARGE", "terms.title"),
+        ({"price": "-1"}, "INVALID_FIELD", "terms.price"),
+        ({"purposes": ()}, "INVALID_FIELD", "terms.purposes"),
+        ({"purposes": tuple(f"p{at}" for at in range(40))}, "TOO_LARGE", "terms.purposes"),
+        ({"jurisdiction": "Utopia"}, "INVALID_FIELD", "terms.jurisdiction"),
+    ],
+)
+async def test_bad_terms_are_refused_before_a_byte_is_sent(
+    house: House, tmp_path: Path, changes: dict, code: str, field: str
+) -> None:
+    steward = await house.client("cleveland", "steward")
+    folder = house.write_examples(tmp_path / "data", 0)
+    terms = {"title": "t", "samples": 10, "licence": "CC0-1.0", "jurisdiction": "CH", **changes}
+    sent: list[int] = []
+    with pytest.raises(ApiError) as caught:
+        await steward.datasets.register("bad", folder, progress=lambda done, _: sent.append(done), **terms)
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert sent == []
+
+
+async def test_what_does_not_exist_is_said_so(house: House) -> None:
+    auditor = await house.client("cleveland", "auditor")
+    for call, code in (
+        (auditor.jobs.show("nobody"), "UNKNOWN_JOB"),
+        (auditor.datasets.show("ClevelandMSP/nothing"), "UNKNOWN_DATASET"),
+        (auditor.datasets.show("../../etc/passwd"), "UNKNOWN_DATASET"),
+        (auditor.access.show("nothing"), "UNKNOWN_REQUEST"),
+    ):
+        with pytest.raises(ApiError) as caught:
+            await call
+        assert caught.value.code == code
+
+
+async def test_a_transfer_pays_and_gives_the_change_back(house: House) -> None:
+    operator = await house.client("hungary", "operator")
+    await house.mint("change", house.msp("hungary"), 100)
+    await house.at_block("hungary", (await (await house.client("cleveland", "auditor")).describe()).block_number)
+    mine = int((await operator.tokens.balance()).total)
+    theirs = int((await operator.tokens.balance(house.msp("switzerland"))).total)
+    await operator.tokens.transfer(house.msp("hungary"), [output(house.msp("switzerland"), 30)])
+    assert int((await operator.tokens.balance()).total) == mine - 30
+    assert int((await operator.tokens.balance(house.msp("switzerland"))).total) == theirs + 30
+    with pytest.raises(ApiError) as caught:
+        await operator.tokens.transfer(house.msp("hungary"), [output(house.msp("switzerland"), mine)])
+    assert caught.value.code == "FUNDS_MISSING"

@@ -90,7 +90,7 @@ async def test_an_upload_goes_on_after_a_restart(store: BlobStore, tmp_path: Pat
     await upload.write(CONTENT)
     await upload.close()
     assert store.unfinished() == ["0" * 32]
-    restarted = BlobStore(f"{store._fs.protocol[0]}://{store._root}", tmp_path / "incoming", maximum=1 << 30)
+    restarted = BlobStore(store._fs.unstrip_protocol(store._root), tmp_path / "incoming", maximum=1 << 30)
     again = await restarted.resume(KEY, "0" * 32)
     assert again.position == 2 * SEGMENT_BYTES
     await again.write(CONTENT[again.position :])
