@@ -297,7 +297,7 @@ def submit(capsys, client, tmp_path, *more):
 def test_job_submit_looks_grants_up_uploads_and_asks_for_all_of_it(capsys, client, tmp_path):
     client.answers |= {
         "datasets.show": FOREIGN,
-        "access.list": [REQUEST.model_copy(update={"requester": "SwitzerlandMSP", "id": "theirs"}), REQUEST],
+        "access.list": [REQUEST, REQUEST.model_copy(update={"requester": "SwitzerlandMSP", "id": "theirs"})],
         "blobs.upload_plan": BLOB,
         "models.initialise": BLOB,
         "jobs.submit": JOB,
@@ -449,6 +449,14 @@ def test_gateway_status_waits_for_a_gateway_that_is_not_there_yet(capsys, client
     status, _, err = run(capsys, "gateway", "status")
     assert status == ExitCode.UNAVAILABLE
     assert "GATEWAY_UNAVAILABLE" in err
+
+
+def test_gateway_status_does_not_wait_for_a_gateway_that_refuses(capsys, client):
+    answers = [ApiError("who?", code="CERTIFICATE_UNKNOWN")]
+    client.describe = lambda: FakeCall(answers.pop(0))
+    status, _, err = run(capsys, "gateway", "status", "--wait", 30)
+    assert status == ExitCode.DENIED
+    assert "CERTIFICATE_UNKNOWN" in err
 
 
 def test_text_that_others_wrote_cannot_move_the_cursor(capsys, client):

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -63,6 +64,8 @@ def test_without_a_terminal_there_are_plain_lines_only():
         with display.step("A Fabric network"):
             display.note("a note")
         display.round(a_round(1, final=False))
+        display.round(dataclasses.replace(a_round(1), pooled={}))
+        display.round(a_round(1))
         display.round(a_round(1))
     lines = file.getvalue().splitlines()
     assert "\x1b" not in file.getvalue()
