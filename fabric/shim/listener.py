@@ -6,7 +6,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from .errors import SettingsError
 from .http2 import Connection, ConnectionLimits, Event, Http2Error, Opened, Received, Reset
@@ -149,8 +149,6 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._hang_up()
-        if self._server is not None:
-            await self._server.wait_closed()
 
     async def _hang_up(self) -> None:
         for hang_up in (_Protocol.close, _Protocol.abort):
@@ -180,15 +178,14 @@ class _Protocol(asyncio.Protocol):
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  what create_server makes
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # what create_server makes
         address = transport.get_extra_info("peername")
         if address:
             self.peer = f"{address[0]}:{address[1]}"
         secure = transport.get_extra_info("ssl_object")
         refused = secure is not None and secure.selected_alpn_protocol() != "h2"
         if refused or self._listener.stopping or len(self._listener.protocols) >= MAXIMUM_CONNECTIONS:
-            transport.abort()
+            self._transport.abort()
             return
         self._listener.protocols.add(self)
         self._connection.start()

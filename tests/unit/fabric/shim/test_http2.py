@@ -255,6 +255,7 @@ def test_padding_and_priority_are_taken_off():
     assert connection.receive(frame(HEADERS, END_HEADERS | PADDED | WITH_PRIORITY, 1, body)) == [Opened(1, PATH)]
     assert connection.receive(frame(DATA, PADDED, 1, b"\x02" + message(b"x") + bytes(2))) == [Received(1, b"x")]
     assert connection.receive(frame(PRIORITY, 0, 1, bytes(5))) == []
+    assert connection.receive(frame(DATA, PADDED, 1, b"\x03" + bytes(3))) == [], "nothing but padding"
 
 
 def test_a_header_block_may_come_in_pieces():
