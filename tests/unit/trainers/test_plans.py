@@ -124,6 +124,11 @@ def test_hostile_bundles_are_refused(flaw):
     assert refusal.value.code == "PLAN_INVALID"
 
 
+def test_nothing_is_inflated_before_it_is_refused():
+    with pytest.raises(PlanError, match="zeros is compressed"):
+        read_bundle(archive([("a-zeros", bytes(1000), {}), *BASE], compression=zipfile.ZIP_DEFLATED))
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_path_named_twice_is_refused():
     with pytest.raises(PlanError, match="twice"):
