@@ -492,6 +492,15 @@ def test_calls_opened_and_reset_in_a_row_are_bounded():
     broken(connection, sent, flood, 11)
 
 
+def test_headers_of_ended_calls_are_bounded():
+    connection, sent = called(ConnectionLimits(strays=10))
+    connection.finish(1, 0)
+    connection.ping()
+    late = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"")
+    connection.receive(late * 10)
+    broken(connection, sent, late, 11)
+
+
 def test_empty_continuations_are_bounded():
     connection, sent = connected(ConnectionLimits(strays=10))
     connection.ping()

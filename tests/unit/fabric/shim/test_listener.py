@@ -189,7 +189,12 @@ async def test_a_client_that_does_not_read_makes_its_method_wait():
         await within(reader.readexactly(60_000))
         for _ in range(200):  # turns of the loop in which the method could go on if nothing stopped it
             await asyncio.sleep(0)
-        assert 0 < written <= 7 + listener_module.MAXIMUM_UNSENT
+        stopped_at = written
+        assert 0 < stopped_at <= 7 + listener_module.MAXIMUM_UNSENT
+        for stream in (0, 1):  # the client opens its windows, and reads on
+            writer.write(b"\x00\x00\x04\x08\x00" + stream.to_bytes(4) + (2_000_000).to_bytes(4))
+        await within(reader.readexactly(1_500_000))
+        assert written > stopped_at
         writer.close()
 
 
