@@ -108,8 +108,9 @@ class Identity:
         Raises:
             InvalidIdentityError: the certificate can't be read, or its extension is not `{"attrs": {name: text}}`.
         """
+        certificate = self.x509
         try:
-            extension = self.x509.extensions.get_extension_for_oid(ATTRIBUTES_OID)
+            extension = certificate.extensions.get_extension_for_oid(ATTRIBUTES_OID)
         except x509.ExtensionNotFound:
             return MappingProxyType({})
         except ValueError as error:

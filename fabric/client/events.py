@@ -91,7 +91,6 @@ class Events(Generic[_Item]):
         """End the stream and forget what was read ahead; a second time is no error."""
         self._closed = True
         self._items.clear()
-        self._arrived.set()
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
