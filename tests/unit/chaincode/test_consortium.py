@@ -80,6 +80,18 @@ async def test_approvals_of_an_earlier_number_do_not_bring_a_change_back(world):
         await world.submit(A, "operator", "consortium:apply", change(A, B, sequence=4))
 
 
+@pytest.mark.parametrize("other", [change(A, B), change(A, B, C, window_ms=500)], ids=["members", "window"])
+async def test_the_present_number_with_other_content_is_refused(world, other):
+    with pytest.raises(refusals.SequenceDiffers):
+        await world.submit(A, "operator", "consortium:apply", other)
+
+
+async def test_a_refusal_says_who_has_approved():
+    world = World()
+    with pytest.raises(refusals.QuorumMissing, match=r"approved by nobody$"):
+        await world.submit(A, "operator", "consortium:apply", change(A, B, C))
+
+
 async def test_a_second_founding_is_refused(world):
     with pytest.raises(refusals.SequenceDiffers):
         await world.submit(A, "operator", "consortium:approve", change(A, B, C, window_ms=60_000))
@@ -88,9 +100,9 @@ async def test_a_second_founding_is_refused(world):
 async def test_saying_it_again_is_success_and_changes_nothing(world):
     assert (await world.submit(A, "operator", "consortium:apply", change(A, B, C)))["sequence"] == 1
     grown = change(A, B, C, D, sequence=2)
-    for _ in range(2):
+    for event in (["consortium.approved"], []):
         await world.submit(A, "operator", "consortium:approve", grown)
-    assert world.events() == []
+        assert world.events() == event
     view = await world.evaluate("consortium:show", {}, ConsortiumView)
     assert [row.msp for row in view.approvals] == [A]
 

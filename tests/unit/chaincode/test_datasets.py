@@ -31,13 +31,25 @@ async def test_the_same_again_is_success_and_other_content_a_conflict(world):
     with pytest.raises(refusals.Conflict, match="registered already"):
         await world.register(A, samples=7)
     request = {"id": f"{A}/heart", "version": 1, "terms": terms(samples=7)}
-    for _ in range(2):
+    for event in (["dataset.updated"], []):
         assert (await world.submit(A, "steward", "datasets:update", request))["version"] == 2
+        assert world.events() == event
     with pytest.raises(refusals.VersionDiffers, match="has version 2"):
         await world.submit(A, "steward", "datasets:update", request | {"terms": terms(samples=8)})
-    for _ in range(2):
+    with pytest.raises(refusals.Conflict):
+        await world.register(A, samples=7)
+    with pytest.raises(refusals.VersionDiffers):
+        await world.submit(A, "steward", "datasets:update", request | {"version": 3})
+    for event in (["dataset.retired"], []):
         await world.submit(A, "steward", "datasets:retire", {"id": f"{A}/heart"})
-    assert world.events() == []
+        assert world.events() == event
+
+
+async def test_a_retired_data_set_is_not_registered_again(world):
+    await world.register(A)
+    await world.submit(A, "steward", "datasets:retire", {"id": f"{A}/heart"})
+    with pytest.raises(refusals.Conflict):
+        await world.register(A)
 
 
 async def test_two_owners_may_use_one_name(world):

@@ -1,7 +1,10 @@
 """What is checked before any transaction runs: argument, window, membership, role."""
 
+import time
+
 import pytest
 from fedfabric.chaincode.chaincode import LedgerChaincode
+from fedfabric.chaincode.dispatch import system_clock
 from fedfabric.chaincode.records import ConsortiumView, Role, canonical_json, refusals
 from fedfabric.chaincode.settings import Settings, SettingsError
 from fedfabric.fabric.identity import Identity
@@ -116,6 +119,15 @@ async def test_every_transaction_refuses_garbage_before_it_reads_the_state(world
     stub = await world.ledger.simulate(world.chaincode, identity(A), world.now, function.encode(), argument)
     assert stub.response.status == 400
     assert stub.reads == {}
+
+
+async def test_a_refusal_names_the_roles_that_would_do(world):
+    with pytest.raises(refusals.RoleRequired, match=r"is auditor; needs gateway or operator$"):
+        await world.propose(A, "auditor", "training:start", {"job": "j1"})
+
+
+async def test_the_servers_clock_is_the_machines():
+    assert abs(system_clock() - time.time() * 1000) < 60_000
 
 
 async def test_show_answers_everybody_of_a_member_even_without_a_role(world):

@@ -237,3 +237,14 @@ def test_a_patterns_words_reach_the_refusal():
     with pytest.raises(refusals.InvalidField) as refused:
         parse(b'{"id":"a","owner":"A","amount":"-1"}', records.MintRequest)
     assert refused.value.text == "must be a positive integer as a string of digits"
+
+
+def test_a_document_as_long_as_the_limit_is_read():
+    document = canonical_json({"id": "a", "reason": "because"})
+    assert parse(document, records.RevokeAccess, limit=len(document)).id == "a"
+    with pytest.raises(refusals.TooLarge):
+        parse(document, records.RevokeAccess, limit=len(document) - 1)
+
+
+def test_integers_up_to_2_53_are_read():
+    assert parse(canonical_json({"id": "a", "expires_ms": MAX_INTEGER}), records.GrantAccess).expires_ms == MAX_INTEGER

@@ -76,6 +76,9 @@ def test_the_last_rows_first_unmet_guard_speaks():
 def test_the_drawing_shows_every_row(machine):
     drawn = machine.mermaid().splitlines()
     assert len(drawn) == 1 + len(machine.transitions) + len(machine.final_states)
+    for row in machine.transitions:
+        assert f"    {'[*]' if row.state == 'new' else row.state} --> {row.next}: {row.event}" in "\n".join(drawn)
+    assert len(machine.table().splitlines()) == 2 + len(machine.transitions)
     assert machine.mermaid() in state_machines()
     assert machine.table() in state_machines()
     # Mermaid takes these for syntax.

@@ -9,12 +9,17 @@ MINT = {"id": "m1", "owner": A, "amount": "100"}
 
 
 async def test_a_quorum_of_equal_approvals_mints_once(world):
-    await world.submit(A, "operator", "tokens:approve", MINT)
-    with pytest.raises(refusals.QuorumMissing):
+    with pytest.raises(refusals.QuorumMissing, match=r"approved by nobody$"):
+        await world.submit(A, "operator", "tokens:mint", MINT)
+    for event in (["tokens.approved"], []):
+        await world.submit(A, "operator", "tokens:approve", MINT)
+        assert world.events() == event
+    with pytest.raises(refusals.QuorumMissing, match=f"approved by {A}$"):
         await world.submit(A, "operator", "tokens:mint", MINT)
     await world.submit(B, "operator", "tokens:approve", MINT)
-    for _ in range(3):
+    for event in (["tokens.minted"], [], []):
         await world.submit(C, "operator", "tokens:mint", MINT)
+        assert world.events() == event
     assert (await world.balance(A), world.supply()) == (100, 100)
 
 
@@ -46,11 +51,23 @@ async def test_a_departed_members_approval_counts_no_more(world):
         await world.submit(A, "operator", "tokens:mint", MINT)
 
 
+async def test_nothing_is_minted_for_a_member_that_departed_after_the_approvals(world):
+    mint = MINT | {"owner": C}
+    for msp in (A, B):
+        await world.submit(msp, "operator", "tokens:approve", mint)
+    for msp in (A, B):
+        await world.submit(msp, "operator", "consortium:approve", change(A, B, sequence=2))
+    await world.submit(A, "operator", "consortium:apply", change(A, B, sequence=2))
+    with pytest.raises(refusals.NotAMember):
+        await world.submit(A, "operator", "tokens:mint", mint)
+
+
 async def test_a_transfer_splits_and_merges(world):
     row = await world.mint(A, 100)
     outputs = [{"owner": B, "amount": "30"}, {"owner": f"{C}/alice", "amount": "20"}, {"owner": A, "amount": "50"}]
     made = await world.submit(A, "scientist", "tokens:transfer", {"owner": A, "inputs": [row], "outputs": outputs})
     assert [token["n"] for token in made["tokens"]] == [0, 1, 2]
+    assert world.events() == ["tokens.transferred"]
     assert [await world.balance(owner) for owner in (A, B, f"{C}/alice")] == [50, 30, 20]
     assert world.supply() == 100
 
