@@ -7,7 +7,7 @@ NetworkError
 ├── PortError              a port that the network needs is taken
 ├── ProcessError           a process died or did not become ready
 ├── ReadinessError         everything runs, yet no transaction gets through
-└── OnboardingError        an organisation could not be added; the channel is as before
+└── OnboardingError        an organisation could not be added; `undone` says whether the channel is as before
 """
 
 
@@ -40,4 +40,10 @@ class ReadinessError(NetworkError):
 
 
 class OnboardingError(NetworkError):
-    """An organisation could not be added; the channel's configuration is as before."""
+    """An organisation could not be added.
+
+    Attributes:
+        undone: whether the channel's configuration is as it was before; if not, `network up` tries again.
+    """
+
+    undone = True

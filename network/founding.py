@@ -182,9 +182,9 @@ def found_organisation(layout: Layout, organisation: OrganisationSpec, now: date
 
 
 def found_servers(layout: Layout, organisation: OrganisationSpec, now: datetime.datetime) -> None:
-    """Write what an organisation's chaincode servers read, and their addresses for its peers; again when one is added.
+    """Write what an organisation's chaincode servers read, and their addresses for its peers.
 
-    Present certificates stay.
+    Certificates that are there stay, so that it can be done again whenever a chaincode is added.
     """
     if not organisation.peers:
         return
@@ -196,7 +196,7 @@ def found_servers(layout: Layout, organisation: OrganisationSpec, now: datetime.
     }
     for place in layout.peers(organisation):
         client = authorities.tls.issue(f"{place.name}-chaincode-client", now)
-        write_chaincode_addresses(place.folder(home), authorities.tls.certificate, client, addresses)
+        write_chaincode_addresses(place.folder(home), authorities, client, addresses)
     for chaincode in layout.state.spec.chaincodes:
         place = layout.server(organisation, chaincode)
         folder = place.folder(home) / "tls"

@@ -180,11 +180,13 @@ def write_msp(folder: Path, authorities: Authorities, member: Issued) -> None:
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file that has this mode from its first byte on, and make its folders for the owner only."""
+    """Replace a file by one that has this mode from its first byte on, and make its folders for the owner only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    staging = path.with_name(f".{path.name}.new")
+    descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+    staging.replace(path)
 
 
 def _builder(

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from . import deployment, founding, onboarding
 from .connections import Connections
-from .errors import ProcessError, SpecificationError, StateError
+from .errors import OnboardingError, ProcessError, SpecificationError, StateError
 from .founding import ADMIN, GENESIS, Layout
-from .identities import Credentials
+from .identities import ROLE_ATTRIBUTE, Credentials
 from .native import NativeRuntime
 from .observation import NetworkStatus, observe
 from .processes import SERVER_PORTS, Place, server_name
@@ -49,8 +49,12 @@ def make_runtime(name: str, home: Path) -> Runtime:
     if name == "native":
         return NativeRuntime(home)
     if name == "docker":
-        from .docker import DockerRuntime  # testcontainers is an extra  # noqa: PLC0415
-
+        try:
+            from .docker import DockerRuntime  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise SpecificationError(
+                f"the runtime docker needs the package {error.name}: pip install 'fedfabric[docker]', or use native"
+            ) from error
         return DockerRuntime(home)
     raise SpecificationError(f"there is no runtime {name}: name native or docker")
 
@@ -207,16 +211,22 @@ class Network:
             fresh = await self._runtime.open()
         self._state = state
         layout = self.layout
+        for organisation in state.spec.organisations:  # a deployment may have been interrupted
+            founding.found_servers(layout, organisation, self._clock())
         say("starting processes" if fresh else "adopting what runs, and starting what does not")
         processes = [process for one in state.spec.organisations for process in layout.processes(one)]
         await self._runtime.start(processes)
         async with Connections(layout) as connections:
             say(f"joining the channel {state.spec.channel}")
             await deployment.join_all(layout, connections)
+            if state.joining is not None:
+                say(f"taking {state.joining.name} out of the channel, whose joining was interrupted")
+                await onboarding.withdraw(layout, connections, state.joining)
+                await self._forget(state.joining, state.model_copy(update={"joining": None}))
             say("agreeing on chaincode " + ", ".join(one.name for one in state.spec.chaincodes))
             await together(deployment.define(layout, connections, one) for one in state.spec.chaincodes)
             say("committing the first transaction")
-            await together(deployment.prove(layout, connections, one) for one in state.spec.organisations if one.peers)
+            await self._prove_all(layout, connections, state.spec.chaincodes)
         for organisation in state.spec.organisations:
             for user in organisation.users:
                 await self.enrol(organisation.name, user.name, role=user.role)
@@ -239,17 +249,31 @@ class Network:
             )
 
     def _with_ports(self, state: NetworkState, names: Iterable[str]) -> NetworkState:
-        return state.model_copy(update={"ports": {**state.ports, **allocate_ports(names, state.ports.values())}})
+        missing = [name for name in names if name not in state.ports]
+        return state.model_copy(update={"ports": {**state.ports, **allocate_ports(missing, state.ports.values())}})
 
-    async def _forget(self, newcomer: OrganisationSpec) -> None:
+    async def _forget(self, newcomer: OrganisationSpec, before: NetworkState) -> None:
         """Remove what an organisation that did not join has left: its processes and files."""
-        layout = self.layout
+        organisations = tuple(one for one in before.spec.organisations if one.name != newcomer.name)
+        described = {"spec": before.spec.model_copy(update={"organisations": (*organisations, newcomer)})}
+        layout = Layout(self.home, self.state.model_copy(update=described), self._runtime)
         states = await self._runtime.states()
         for process in layout.processes(newcomer):
             if process.name in states:
                 await self._runtime.remove(process.name)
             shutil.rmtree(process.folder, ignore_errors=True)
         shutil.rmtree(founding.organisation_folder(self.home, newcomer.name), ignore_errors=True)
+        self._state = before
+        before.save(self.home)
+
+    async def _withdraw(self, servers: Sequence[str], before: NetworkState) -> None:
+        """Take down the servers of a chaincode that was not agreed on."""
+        states = await self._runtime.states()
+        for name in servers:
+            if name in states:
+                await self._runtime.remove(name)
+        self._state = before
+        before.save(self.home)
 
     async def _undo(self) -> None:
         """End what this process alone began; a network that others rely on stays."""
@@ -279,7 +303,7 @@ class Network:
         With `hosts` it also gets a TLS server's certificate for these names and addresses.
 
         Raises:
-            SpecificationError: there is no such organisation or role, or the name is not one.
+            SpecificationError: there is no such organisation or role, the name is not one, or has another role.
         """
         described = self.spec.organisation(organisation)
         if role not in get_args(Role):
@@ -290,8 +314,12 @@ class Network:
             )
         present = founding.credentials(self.home, described, name)
         hosts = tuple(hosts)
-        if present.certificate_path.exists() and (present.tls_certificate_path is not None or not hosts):
-            return present
+        if present.certificate_path.exists():
+            held = present.identity().attributes().get(ROLE_ATTRIBUTE)
+            if held != role:
+                raise SpecificationError(f"{name} of {organisation} has the role {held}: enrol another name as {role}")
+            if present.tls_certificate_path is not None or not hosts:
+                return present
         return await asyncio.to_thread(
             founding.enrol, self.home, described, name, self._clock(), kind="client", role=role, hosts=hosts
         )
@@ -312,18 +340,21 @@ class Network:
             await self._runtime.prepare(say)
             await self._require_running(all_of_it=False)
             before = self.state
-            described = {"organisations": (*before.spec.organisations, newcomer)}
-            grown = _checked(before.spec, **described)
-            self._state = self._with_ports(
-                before.model_copy(update={"spec": grown}), founding.port_names(newcomer, grown.chaincodes)
-            )
+            if before.joining is not None:
+                raise ProcessError(f"the joining of {before.joining.name} was interrupted: 'network up' first")
+            grown = _checked(before.spec, organisations=(*before.spec.organisations, newcomer))
+            begun = self._with_ports(before, founding.port_names(newcomer, grown.chaincodes))
+            # Should this process die now, the next `up` takes the newcomer out again.
+            begun.model_copy(update={"joining": newcomer}).save(self.home)
+            self._state = begun.model_copy(update={"spec": grown})
             try:
                 founding.found_organisation(self.layout, newcomer, self._clock())
                 await onboarding.onboard(self.layout, newcomer, say)
                 self._state.save(self.home)
-            except BaseException:
-                await asyncio.shield(asyncio.ensure_future(self._forget(newcomer)))
-                self._state = before
+            except BaseException as error:
+                stuck = isinstance(error, OnboardingError) and not error.undone
+                after = before.model_copy(update={"joining": newcomer if stuck else None})
+                await asyncio.shield(asyncio.ensure_future(self._forget(newcomer, after)))
                 raise
 
     async def deploy(self, chaincode: ChaincodeSpec, progress: Progress | None = None) -> None:
@@ -341,12 +372,14 @@ class Network:
             before = self.state
             grown = _checked(before.spec, chaincodes=(*before.spec.chaincodes, chaincode))
             members = [one for one in grown.organisations if one.peers]
-            names = [
-                f"{server_name(chaincode.name, one.name)}:{purpose}" for one in members for purpose in SERVER_PORTS
-            ]
-            self._state = self._with_ports(before.model_copy(update={"spec": grown}), names)
-            layout = self.layout
             servers = [server_name(chaincode.name, one.name) for one in members]
+            names = [f"{name}:{purpose}" for name in servers for purpose in SERVER_PORTS]
+            # Peers keep a server's address with the package that they install, so its port stays with its name.
+            begun = self._with_ports(before, names)
+            self._state = begun.model_copy(update={"spec": grown})
+            self._state.save(self.home)
+            layout = self.layout
+            agreed = False
             try:
                 say(f"starting {', '.join(servers)}")
                 for one in members:
@@ -356,14 +389,11 @@ class Network:
                     places = [place for one in members for place in layout.peers(one)]
                     await together(deployment.install(layout, connections, place) for place in places)
                     await deployment.define(layout, connections, chaincode)
-                    # From here on the channel has it, whatever follows.
-                    self._state.save(self.home)
+                    agreed = True
                     await self._prove_all(layout, connections, (chaincode,))
             except BaseException:
-                if NetworkState.load(self.home) == before:
-                    for name in servers:
-                        await self._runtime.stop(name)
-                    self._state = before
+                if not agreed:
+                    await asyncio.shield(asyncio.ensure_future(self._withdraw(servers, begun)))
                 raise
 
     def administrator(self, organisation: str) -> Credentials:

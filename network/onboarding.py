@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+import grpc
 from fabric_protos.common import configtx_pb2
 
 from ..fabric.broadcast import BroadcastError, broadcast
@@ -140,10 +141,26 @@ async def onboard(layout: Layout, newcomer: OrganisationSpec, say: Progress) -> 
             await _join(layout, connections, newcomer, live, say)
         except BaseException as error:
             say(f"{newcomer.name} is not endorsing; taking it out of the channel again")
-            await asyncio.shield(asyncio.ensure_future(_undo(layout, connections, members, live, newcomer.msp_id)))
-            if isinstance(error, NetworkError | LifecycleError):
+            try:
+                await asyncio.shield(
+                    asyncio.ensure_future(_remove(layout, connections, members, live, newcomer.msp_id))
+                )
+            except (OnboardingError, LifecycleError, grpc.aio.AioRpcError) as failure:
+                stuck = OnboardingError(
+                    f"{newcomer.name} did not join ({error}), and the channel's configuration still names it "
+                    f"({failure}): run 'network up', which takes it out"
+                )
+                stuck.undone = False
+                raise stuck from error
+            if isinstance(error, Exception):
                 raise OnboardingError(f"{newcomer.name} did not join; it was taken out again: {error}") from error
             raise
+
+
+async def withdraw(layout: Layout, connections: Connections, newcomer: OrganisationSpec) -> None:
+    """Take an organisation out of the channel whose joining was interrupted, if the configuration names it."""
+    members = [one for one in layout.state.spec.organisations if one.peers]
+    await _remove(layout, connections, members, members, newcomer.msp_id)
 
 
 async def _join(
@@ -175,7 +192,7 @@ async def _join(
     )
 
 
-async def _undo(
+async def _remove(
     layout: Layout,
     connections: Connections,
     members: Sequence[OrganisationSpec],

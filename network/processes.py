@@ -74,17 +74,21 @@ def write_peer(folder: Path, authorities: Authorities, member: Issued, server: I
     (folder / "data").mkdir(exist_ok=True)
 
 
-def write_chaincode_addresses(folder: Path, tls_root: bytes, client: Issued, addresses: Mapping[str, str]) -> None:
+def write_chaincode_addresses(
+    folder: Path, authorities: Authorities, client: Issued, addresses: Mapping[str, str]
+) -> None:
     """Write what a peer's external builder fills in: the servers' `addresses` by package label, and the certificate
-    that shows the peer to them.
+    that shows the peer to them, `client` if it has none yet.
     """
+    path = folder / _BUILDER_FILE
     values = {
-        **{f"{label}/address": address for label, address in addresses.items()},
-        "root_cert": tls_root.decode(),
+        "root_cert": authorities.tls.certificate.decode(),
         "client_cert": client.certificate.decode(),
         "client_key": client.key.decode(),
+        **(json.loads(path.read_bytes()) if path.exists() else {}),
+        **{f"{label}/address": address for label, address in addresses.items()},
     }
-    write_private(folder / _BUILDER_FILE, json.dumps(values).encode())
+    write_private(path, json.dumps(values).encode())
 
 
 def write_orderer(folder: Path, authorities: Authorities, member: Issued, server: Issued) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import StateError
 from .runtime import LOOPBACK
-from .specification import NetworkSpec
+from .specification import NetworkSpec, OrganisationSpec
 from .supervisor import listening_ports
 
 FORMAT = 1
@@ -40,6 +40,8 @@ class NetworkState(BaseModel):
     spec: NetworkSpec
     ports: dict[str, int] = {}
     """`PROCESS:PURPOSE` to port."""
+    joining: OrganisationSpec | None = None
+    """An organisation that is being added: not yet a member, and to be taken out where that was interrupted."""
     founded: bool = False
     """Whether all certificates and the genesis block are on disk."""
 

@@ -13,7 +13,7 @@ import time
 
 import psutil
 import pytest
-from fedfabric.network import Network, PortError, ProcessError, SpecificationError, StateError
+from fedfabric.network import Network, OrganisationSpec, PortError, ProcessError, SpecificationError, StateError
 from fedfabric.network.pytest_plugin import raft_specification
 from fedfabric.tests.network.network.clients import eventually, get, put, until
 
@@ -117,6 +117,63 @@ async def test_a_network_whose_supervisor_was_killed_is_repaired(tmp_path, spec)
         assert await get(network, "beta", "kept") == b"1"
 
 
+GROW = """
+import asyncio, pathlib, sys
+from fedfabric.network import ChaincodeSpec, Network, OrganisationSpec
+network = Network.open(pathlib.Path(sys.argv[1]))
+say = lambda line: print(line, flush=True)
+if sys.argv[2] == "organisation":
+    change = network.add_organisation(OrganisationSpec(name="gamma"), say)
+else:
+    described = network.spec.chaincodes[0].model_copy(update={"name": "kv-more"})
+    change = network.deploy(described, say)
+asyncio.run(change)
+"""
+
+
+@contextlib.contextmanager
+def growing(home, what):
+    with subprocess.Popen(
+        [sys.executable, "-c", GROW, home, what], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("step", ["starting", "changing", "joining", "committing"])
+async def test_a_killed_onboarding_is_taken_back_by_the_next_up(tmp_path, spec, step):
+    home = tmp_path / "net"
+    async with Network(spec, home=home):
+        with growing(home, "organisation") as process:
+            for line in process.stdout:
+                if line.startswith(step):
+                    process.kill()
+            assert process.wait() == -signal.SIGKILL
+        again = Network.open(home)
+        with pytest.raises(ProcessError, match="the joining of gamma was interrupted"):
+            await again.add_organisation(OrganisationSpec(name="delta"))
+        await again.up(keep=False)
+        assert not any(name.endswith(".gamma") for name in await again.runtime.states())
+        await put(again, "alpha", "without-gamma")
+        await again.add_organisation(OrganisationSpec(name="gamma"))
+        await put(again, "gamma", "with-gamma")
+
+
+async def test_a_killed_deployment_is_completed_by_the_next_up(tmp_path, spec):
+    home = tmp_path / "net"
+    async with Network(spec, home=home) as network:
+        with growing(home, "chaincode") as process:
+            assert process.stdout.readline().startswith("starting")
+            process.kill()
+        again = Network.open(home)
+        await again.up(keep=False)
+        await put(again, "beta", "more", chaincode="kv-more")
+        await network.up(keep=False)
+        await put(network, "alpha", "more", chaincode="kv-more")
+
+
 async def test_one_command_at_a_time_changes_a_network(tmp_path, spec):
     home = tmp_path / "net"
     with command(tmp_path, spec, home) as process:
@@ -217,6 +274,8 @@ async def test_an_enrolled_user_shows_its_role_and_no_key(raft_network):
         await raft_network.enrol("beta", "eve", role="emperor")
     with pytest.raises(SpecificationError, match="is no user's name"):
         await raft_network.enrol("beta", "../../eve", role="steward")
+    with pytest.raises(SpecificationError, match="stella of beta has the role steward"):
+        await raft_network.enrol("beta", "stella", role="auditor")
     with pytest.raises(SpecificationError, match="no organisation gamma"):
         await raft_network.enrol("gamma", "eve")
 
