@@ -116,6 +116,7 @@ FLAWS = {
     "byte_order_mark": (b'\xef\xbb\xbf{"id":"a"}', "MALFORMED", ""),
     "lone_surrogate": (b'{"id":"\\ud800"}', "MALFORMED", ""),
     "name_twice": (b'{"id":"a","id":"b"}', "MALFORMED", "id"),
+    "second_name_twice": (b'{"owner":"A","id":"a","id":"b"}', "MALFORMED", "id"),
     "name_twice_deep": (b'{"owner":{"x":1,"x":2}}', "MALFORMED", "x"),
     "not_a_number": (b'{"id":NaN}', "MALFORMED", ""),
     "infinity": (b'{"id":-Infinity}', "MALFORMED", ""),
@@ -247,4 +248,7 @@ def test_a_document_as_long_as_the_limit_is_read():
 
 
 def test_integers_up_to_2_53_are_read():
+    request = {"job": "j", "round": 1, "attempt": 1, "samples": 1, "metrics": {"loss": -MAX_INTEGER}}
+    request["blob"] = {"address": "0" * 64, "digest": "0" * 64, "size": 1}
+    assert parse(canonical_json(request), records.CommitUpdate).metrics == {"loss": -MAX_INTEGER}
     assert parse(canonical_json({"id": "a", "expires_ms": MAX_INTEGER}), records.GrantAccess).expires_ms == MAX_INTEGER
