@@ -9,7 +9,7 @@ from fedfabric.chaincode.records import MAX_INTEGER, Record, canonical_json, dec
 from fedfabric.chaincode.records.patterns import explain
 from fedfabric.tests.unit.chaincode.strategies import documents
 from fedfabric.tests.unit.chaincode.strategies import records as valid
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 MODELS = sorted(
@@ -33,7 +33,7 @@ ANSWERS = (
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_record_is_its_bytes_and_its_bytes_are_the_record(model, data):
     record = data.draw(valid(model))
     written = record.canonical()
@@ -44,7 +44,7 @@ def test_a_record_is_its_bytes_and_its_bytes_are_the_record(model, data):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 @given(data=st.data())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_document_that_fits_the_schema_is_read_or_refused_and_nothing_else(model, data):
     document = data.draw(documents(model))
     try:
