@@ -23,7 +23,7 @@ def training(
     folder: Annotated[
         Path, typer.Option("--folder", help="Results go into a new folder below it.", file_okay=False)
     ] = Path("fedfabric-demo"),
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of training.", min=6, max=200)] = 12,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of training.", min=10, max=200)] = 12,
     output: Output = Format.TEXT,
 ) -> None:
     """Train a heart-disease classifier across real hospitals' data on a real Fabric network, and audit it.

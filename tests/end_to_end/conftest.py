@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,12 +56,23 @@ class Machine:
                     found[process.pid] = " ".join(process.cmdline())[:200]
         return found
 
+    def containers(self):
+        """Names of the Docker containers, running or not, into which something of the folder is mounted."""
+        if shutil.which("docker") is None:
+            return set()
+        form = "{{.Names}}\t{{.Mounts}}"
+        told = subprocess.run(
+            ["docker", "ps", "--all", "--no-trunc", "--format", form], capture_output=True, text=True, check=False
+        )
+        rows = [line.partition("\t") for line in told.stdout.splitlines()]
+        return {name for name, _, mounts in rows if str(self.folder) in mounts}
+
     def left_behind(self, seconds=5.0):
-        """What still runs after a moment that ended processes may take to vanish."""
+        """What is there after a moment that ended processes may take to vanish."""
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             psutil.wait_procs([psutil.Process(pid) for pid in left if psutil.pid_exists(pid)], timeout=0.1)
-        return left
+        return left | dict.fromkeys(self.containers())
 
     def end_all(self):
         """End everything of this folder."""

@@ -20,8 +20,8 @@ def results(machine):
     return folder
 
 
-def test_the_demo_trains_takes_in_a_hospital_audits_and_leaves_nothing_running(machine):
-    demo = start(machine)
+def test_the_demo_trains_takes_in_a_hospital_audits_and_leaves_nothing_running(machine, network_runtime):
+    demo = start(machine, "--runtime", network_runtime)
     output, _ = demo.communicate()
     assert demo.returncode == 0, output
     assert machine.left_behind() == {}
@@ -39,7 +39,7 @@ def test_the_demo_trains_takes_in_a_hospital_audits_and_leaves_nothing_running(m
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["state"] == "finished"
     assert summary["audit_verdict"] == "verified"
-    assert summary["runtime"] == "native"
+    assert summary["runtime"] == network_runtime
 
     joined = summary["joined"]
     assert 1 < joined <= len(summary["rounds"])
@@ -81,13 +81,28 @@ def test_the_demo_trains_takes_in_a_hospital_audits_and_leaves_nothing_running(m
 
 
 # Lines that the demo prints when it has come so far; "" interrupts it as soon as it has begun to write anything.
-MOMENTS = ("", "Gateways", "round  2", "Evidence")
+MOMENTS = [
+    "",
+    "Gateways",
+    "round  2",
+    *(pytest.param(late, marks=pytest.mark.soak) for late in ("round  6", "Evidence")),
+]
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment or "at once")
-@pytest.mark.parametrize("number", [signal.SIGINT], ids=["ctrl-c"])
-def test_an_interrupted_demo_leaves_nothing_running(machine, moment, number):
-    demo = start(machine)
+def test_an_interrupted_demo_leaves_nothing_running(machine, moment):
+    interrupt(machine, start(machine), moment)
+
+
+@pytest.mark.docker
+def test_an_interrupted_demo_leaves_no_container(machine, network_runtime):
+    if network_runtime != "docker":
+        pytest.skip("the case above")
+    interrupt(machine, start(machine, "--runtime", "docker"), "Fabric network", control=machine.containers)
+
+
+def interrupt(machine, demo, moment, control=None):
+    """Ctrl-C when the demo has come so far; nothing may be left of what ``control`` finds before."""
     seen = []
     if moment:
         for line in demo.stdout:
@@ -97,7 +112,8 @@ def test_an_interrupted_demo_leaves_nothing_running(machine, moment, number):
     else:
         while not list(machine.temporary.iterdir()):
             assert demo.poll() is None, demo.communicate()[0]
-    demo.send_signal(number)
+    assert (control or machine.processes)()
+    demo.send_signal(signal.SIGINT)
     rest, _ = demo.communicate(timeout=60)
     told = "".join(seen) + rest
     assert demo.returncode == 130, told
