@@ -10,7 +10,7 @@ import typer
 from .exit_codes import ExitCode
 from .failures import Failure, bad_input
 from .output import Format, Output, chosen, note, plain, say, show, show_rows
-from .running import run
+from .running import run, to_its_end
 
 if TYPE_CHECKING:
     from ..network import Network
@@ -111,10 +111,16 @@ def up(
 
     async def brought_up() -> "tuple[Network, list[Handover]]":
         network = Network(spec, home=data_folder() / spec.name, runtime=runtime)
-        await network.up(note)
-        note("founding the consortium")
-        await found(network)
-        return network, [await hand_over(network, name) for name, one in network.organisations.items() if one.peers]
+        await network.up(note, keep=False)
+        try:
+            note("founding the consortium")
+            await found(network)
+            members = [await hand_over(network, name) for name, one in network.organisations.items() if one.peers]
+            await network.runtime.keep()
+        except BaseException:
+            await to_its_end(network.runtime.abandon)
+            raise
+        return network, members
 
     network, members = run(brought_up())
     genesis = genesis_hash(network.genesis_block_path)

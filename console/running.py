@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -43,3 +43,19 @@ async def _supervised(coroutine: Coroutine[Any, Any, Result]) -> Result:
     finally:
         for number in caught:
             loop.remove_signal_handler(number)
+
+
+async def to_its_end(cleaning: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Do something that must come to its end even if the one who waits for it is cancelled meanwhile."""
+    task = asyncio.ensure_future(cleaning())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return task.result()

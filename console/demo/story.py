@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..exit_codes import ExitCode
 from ..failures import Failure
 from ..gateway import serving
+from ..running import to_its_end
 from .children import GatewayProcess
 from .curve import draw
 from .display import Display, Round
@@ -44,22 +45,6 @@ NETWORK = {
         {"name": "ordering", "peers": 0, "orderers": 1},
     ],
 }
-
-
-async def to_its_end(cleaning: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Do something that must come to its end even if the one who waits for it is cancelled meanwhile."""
-    task = asyncio.ensure_future(cleaning())
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
 
 
 async def side_by_side(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
