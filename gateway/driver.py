@@ -234,6 +234,8 @@ class Driver:
         log.error("deed.given_up", deed=type(action).__name__, job=action.job, round=number, reason=text[:500])
         if step is not None:
             self._journal.store_failure(action.job, number, step, text[:500])
+            if isinstance(action, decisions.Evaluate):
+                self._reject_unseen(action)
         else:
             self._trouble[action] = _Trouble(_MOST_TRIES, time.monotonic() + _LONGEST_PAUSE)
 
@@ -325,14 +327,18 @@ class Driver:
         except ConsentError as error:
             # Revoked since it was trained under: the sum needs no data and is attested, the model is not vouched for.
             log.warning("round.not_evaluated", job=job.id, round=current.number, reason=str(error))
-            unseen = StoredAttestation(accept=False, samples=0, metrics={})
-            self._journal.store_verdict(job.id, current.number, current.attempt, unseen)
+            self._reject_unseen(action)
             return
         await self._workshop.fetch_for_training(job, current)
         before = self._model.attestation(job.id, current.number - 1, self._me) if current.number > 1 else None
         await self._workshop.evaluate(
             job, current, outcome, consent, None if before is None else before.metrics, self._clock_ms
         )
+
+    def _reject_unseen(self, action: decisions.Evaluate) -> None:
+        """What could not be evaluated is not accepted; its sum is attested all the same."""
+        unseen = StoredAttestation(accept=False, samples=0, metrics={})
+        self._journal.store_verdict(action.job, action.round, action.attempt, unseen)
 
     def _attestation(self, action: decisions.Attest) -> Attest | None:
         outcome = self._journal.outcome(action.job, action.round, action.attempt)

@@ -352,6 +352,10 @@ class ReadModel:
         """The jobs in which something can still happen."""
         return [job for job in self._all(Job, "job") if job.state.value in {"submitted", "running"}]
 
+    def ended_jobs(self) -> list[Job]:
+        """The jobs in which nothing can happen any more."""
+        return [job for job in self._all(Job, "job") if job.state.value not in {"submitted", "running"}]
+
     def signed(self, key: str) -> bytes | None:
         """The envelope by which a certificate of the own organisation wrote a key, as it stands in its block."""
         row = self._reader.execute("SELECT envelope FROM signed WHERE key = ?", (key.encode(),)).fetchone()

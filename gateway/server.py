@@ -21,6 +21,7 @@ from ..fabric.client import Gateway, connect, open_channel
 from ..fabric.identity import Identity, InvalidIdentityError, private_key_signer
 from .admission import Admission
 from .blobs import BlobStore, BlobStoreError
+from .collector import Collector
 from .configuration import ConfigurationError, GatewayConfiguration, split_address
 from .driver import Driver
 from .exchange import Exchange, PeerCredentials
@@ -123,6 +124,7 @@ async def running(
             stagger_ms=round(deadlines.stagger * 1000),
         )
         await _background(stack, driver.run(), failure, "driver")
+        await _background(stack, Collector(parts).run(), failure, "collector")
         if parts.zygote is not None:
             await _background(stack, _warm(parts.zygote), None, "zygote")
         for name in ("", *NAMES):

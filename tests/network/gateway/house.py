@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +24,7 @@ from fedfabric.chaincode.records import (
     ServerOptimizer,
     SubmitJob,
 )
-from fedfabric.fabric.client import Contract, connect, open_channel
+from fedfabric.fabric.client import Contract, EndorseError, connect, open_channel
 from fedfabric.gateway import Client, GatewayConfiguration, JobReport, Profile
 from fedfabric.gateway import connect as connect_gateway
 from fedfabric.network.network import Network
@@ -225,7 +225,7 @@ class House:
 
         await asyncio.gather(*(approve(name) for name in self.organisations))
         async with self.contract(self.organisations[0], "consortium") as contract:
-            await contract.submit("apply", change.canonical())
+            await once_seen(lambda: contract.submit("apply", change.canonical()))
 
     # -- jobs
 
@@ -333,11 +333,24 @@ class House:
         return await self.watch_until(organisation, job, lambda report: report.job.state.value in ENDED, seconds)
 
     async def mint(self, mint: str, owner: str, amount: int) -> None:
+        request = _mint(mint, owner, amount)
         for name in self.organisations[:2]:
             async with self.contract(name, "tokens") as contract:
-                await contract.submit("approve", _mint(mint, owner, amount))
+                await contract.submit("approve", request)
         async with self.contract(self.organisations[0], "tokens") as contract:
-            await contract.submit("mint", _mint(mint, owner, amount))
+            await once_seen(lambda: contract.submit("mint", request))
+
+
+async def once_seen(work: Callable[[], Awaitable[bytes]], seconds: float = 20) -> bytes:
+    """Do what needs others' approvals, as soon as the peers that endorse have them."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await work()
+            except EndorseError as error:
+                if "QUORUM_MISSING" not in str(error):
+                    raise
+            await asyncio.sleep(0.05)
 
 
 def _mint(mint: str, owner: str, amount: int) -> bytes:

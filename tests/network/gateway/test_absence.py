@@ -44,6 +44,13 @@ async def test_too_few_updates_abort_the_job_and_the_budget_goes_back(house: Hou
         report = await house.ended("cleveland", "alone")
     assert report.job.state.value == "aborted"
     assert "too few updates" in report.job.reason
+    # The one update that came is of no use to anybody.
+    (only,) = report.rounds
+    (lone,) = only.updates
+    kept = house.folder / "cleveland" / "state" / "blobs" / lone.blob.address[:2] / lone.blob.address
+    async with asyncio.timeout(10):
+        while kept.exists():  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.02)
     assert (await auditor.tokens.balance()).total == before
 
 

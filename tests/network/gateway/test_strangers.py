@@ -12,6 +12,7 @@ from fedfabric.fabric.client import connect as connect_fabric
 from fedfabric.gateway import ApiError, connect
 from fedfabric.gateway.client_session import Session, api_error
 from fedfabric.gateway.limits import Limits
+from fedfabric.gateway.services import NAMES
 from fedfabric.gateway.v1 import (
     blobs_pb2,
     blobs_pb2_grpc,
@@ -25,6 +26,8 @@ from fedfabric.gateway.wire import to_message
 from fedfabric.network.identities import Authorities
 from fedfabric.tests.network.gateway.chain import transactions
 from fedfabric.tests.network.gateway.house import ORGANISATIONS, House
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 
 async def refusal(call) -> ApiError:
@@ -221,3 +224,24 @@ async def test_a_gateway_shows_itself_and_its_caller(house: House) -> None:
         assert (found.msp_id, found.caller_role) == (house.msp(organisation), "auditor")
         assert found.caller_account == f"{house.msp(organisation)}/auditor"
         assert len(found.genesis_hash) == 64
+
+
+async def test_health_is_told_to_every_organisation_and_the_methods_to_the_own(house: House, foreign: Session) -> None:
+    check = health_pb2_grpc.HealthStub(foreign.channel).Check
+    for service in ("", *NAMES):
+        answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    everything = reflection_pb2.ServerReflectionRequest(list_services="")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await anext(aiter(_reflected(foreign, everything)))
+    own = Session(await house.profile("cleveland", "auditor"), timeout=30, limits=Limits())
+    try:
+        answer = await anext(aiter(_reflected(own, everything)))
+    finally:
+        await own.close()
+    found = {service.name for service in answer.list_services_response.service}
+    assert found == {*NAMES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+
+
+def _reflected(session: Session, request: reflection_pb2.ServerReflectionRequest):
+    return reflection_pb2_grpc.ServerReflectionStub(session.channel).ServerReflectionInfo(iter([request]), timeout=10)
