@@ -21,7 +21,7 @@ async def _let_everybody_in(self, stub, roles, founding):
     return Call(stub, Consortium.model_validate_json(stored) if stored else None, [DISHONEST])
 
 
-def _first_row(self, state, event, holding=()):
+def _first_row(self, state, event, *_guards):
     return next(row.next for row in self.transitions if (row.state, row.event) == (state, event))
 
 
