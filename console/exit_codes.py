@@ -57,3 +57,36 @@ MEANINGS: dict[ExitCode, tuple[str, str]] = {
     ),
     ExitCode.INTERRUPTED: ("Stopped by Ctrl-C or SIGTERM. What the command had started is stopped too.", "Nothing."),
 }
+
+CODES: dict[str, tuple[ExitCode, str]] = {
+    "USAGE": (ExitCode.USAGE, "The command line can't be read."),
+    "BAD_INPUT": (ExitCode.BAD_INPUT, "A value that you gave is wrong; the field is named."),
+    "NO_SUCH_FILE": (ExitCode.BAD_INPUT, "A file that you named is not there."),
+    "NO_SUCH_NETWORK": (
+        ExitCode.NOT_FOUND,
+        "No network of that name has been brought up, or several and none was named.",
+    ),
+    "ENVIRONMENT": (ExitCode.ENVIRONMENT, "This machine lacks something; the message says what."),
+    "INTERNAL": (ExitCode.INTERNAL, "A fault of fedfabric; its report file is named."),
+    "NETWORK_PROGRAMS": (ExitCode.ENVIRONMENT, "Fabric's programs can be neither found nor built."),
+    "NETWORK_SPECIFICATION": (
+        ExitCode.BAD_INPUT,
+        "network.yaml is malformed or contradicts itself; the line is named.",
+    ),
+    "NETWORK_STATE": (ExitCode.BAD_INPUT, "The network's folder is stale, another's, in use or can't be written."),
+    "NETWORK_PORT": (ExitCode.ENVIRONMENT, "A port that the network needs is taken; its holder is named."),
+    "NETWORK_PROCESS": (ExitCode.UNAVAILABLE, "A process of the network died or did not become ready."),
+    "NETWORK_READINESS": (ExitCode.UNAVAILABLE, "Everything runs, yet no transaction gets through."),
+    "NETWORK_ONBOARDING": (ExitCode.UNAVAILABLE, "An organisation could not be added; the channel is as before."),
+    "GATEWAY_START": (ExitCode.ENVIRONMENT, "The gateway can't start or go on; the message says why."),
+    "GATEWAY_ENDED": (ExitCode.UNAVAILABLE, "A gateway that the demo started has ended; its last lines are shown."),
+    "PARENT_ENDED": (ExitCode.UNAVAILABLE, "The process named by --parent is not there any more."),
+    "JOB_REFUSED": (ExitCode.JOB_ENDED_OTHERWISE, "An owner refused the job."),
+    "JOB_CANCELLED": (ExitCode.JOB_ENDED_OTHERWISE, "Its submitter cancelled the job."),
+    "JOB_ABORTED": (
+        ExitCode.JOB_ENDED_OTHERWISE,
+        "The job ended without a quorum or before its approvals; its reason is shown.",
+    ),
+    "AUDIT_FAILED": (ExitCode.AUDIT_FAILED, "The demo's own audit found a broken link."),
+}
+"""The command's own codes. All others come from a gateway or a contract and are explained in errors.md."""

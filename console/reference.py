@@ -6,7 +6,7 @@ from typing import Any
 
 import typer.main
 
-from .exit_codes import MEANINGS
+from .exit_codes import CODES, MEANINGS
 
 
 def pages() -> dict[str, str]:
@@ -42,6 +42,16 @@ def exit_code_reference() -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| {int(code)} | {code.name} | {meaning} | {remedy} |" for code, (meaning, remedy) in MEANINGS.items()]
+    lines += [
+        "",
+        "## The command's own codes",
+        "",
+        "Those of gateways and contracts are in [errors.md](errors.md).",
+        "",
+        "| code | status | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {code} | {int(status)} | {meaning} |" for code, (status, meaning) in CODES.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,15 +1,20 @@
+import ast
 import errno
 import json
+from pathlib import Path
 
 import pydantic
 import pytest
 from fedfabric.console import main
-from fedfabric.console.exit_codes import MEANINGS, ExitCode
+from fedfabric.console.exit_codes import CODES, MEANINGS, ExitCode
 from fedfabric.console.failures import Failure, explain
+from fedfabric.console.job import ENDED_OTHERWISE
 from fedfabric.gateway.configuration import ConfigurationError
 from fedfabric.gateway.errors import STATUS, ApiError, OutcomeUnknownError
 from fedfabric.network import errors as network_errors
 from fedfabric.trainers.errors import PlanError, SandboxError
+
+CONSOLE = Path(__file__).parents[3] / "console"
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +137,34 @@ def test_each_rooms_errors_have_an_exit_code_of_their_own_kind(error, status):
     assert failure.exit_code == status
     assert failure.what
     assert failure.code.isupper()
+
+
+def codes_in_the_source():
+    """Each literal code that the console gives to a failure, with its exit code where that is a literal too."""
+    for path in CONSOLE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Failure" and len(node.args) > 1:
+                exit_code, code = node.args[:2]
+                if isinstance(code, ast.Constant):
+                    yield code.value, getattr(exit_code, "attr", None)
+
+
+def test_every_code_of_the_commands_own_is_in_the_table_with_its_exit_code():
+    found = dict(codes_in_the_source())
+    assert "NO_SUCH_NETWORK" in found
+    for code, exit_code in found.items():
+        assert code in CODES or code in STATUS, code
+        if code in CODES and exit_code is not None:
+            assert CODES[code][0].name == exit_code, code
+
+
+def test_codes_that_are_put_together_are_in_the_table():
+    for kind in vars(network_errors).values():
+        if isinstance(kind, type) and issubclass(kind, network_errors.NetworkError):
+            failure = explain(kind("x"))
+            if kind is not network_errors.NetworkError:
+                assert CODES[failure.code][0] == failure.exit_code
+    assert {f"JOB_{state.upper()}" for state in ENDED_OTHERWISE} <= set(CODES)
 
 
 def test_every_error_of_the_network_room_is_known():

@@ -1,4 +1,5 @@
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,16 @@ def test_examples_fit_a_terminal_of_100_columns(path, command):
 def test_the_generated_pages_are_up_to_date():
     for name, content in pages().items():
         assert (DOCS / name).read_text() == content, f"docs/{name}: run make proto"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "examples/heart_disease/README.md"])
+def test_the_pages_name_commands_and_options_that_exist(page):
+    known = dict(EVERY)
+    for line in (DOCS.parent / page).read_text().replace("\\\n", " ").splitlines():
+        for written in re.findall(r"fedfabric ((?:[a-z-]+ ?)+)([^|)`#&]*)", line):
+            words = tuple(written[0].split())
+            named = next((words[:size] for size in (2, 1) if words[:size] in known), None)
+            assert named or words == (), f"{page}: fedfabric {' '.join(words)}"
+            if named and len(named) == 2:
+                options = {option for parameter in known[named].params for option in parameter.opts}
+                assert set(re.findall(r"(?<= )--[a-z-]+", written[1])) <= options | {"--help"}, line
