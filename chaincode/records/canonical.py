@@ -88,11 +88,11 @@ def _encode(value: Any) -> bytes:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen = dict(pairs)
-    if len(seen) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise refusals.Malformed(printable(twice), "named twice in one object")
+    seen: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in seen:
+            raise refusals.Malformed(printable(name), "named twice in one object")
+        seen[name] = value
     return seen
 
 

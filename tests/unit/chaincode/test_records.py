@@ -6,6 +6,7 @@ import json
 import pytest
 from fedfabric.chaincode import records
 from fedfabric.chaincode.records import MAX_INTEGER, Record, canonical_json, decode_events, parse, refusals, tagged_hash
+from fedfabric.chaincode.records.canonical import _unique
 from fedfabric.chaincode.records.patterns import explain
 from fedfabric.tests.unit.chaincode.strategies import documents
 from fedfabric.tests.unit.chaincode.strategies import records as valid
@@ -157,6 +158,22 @@ def test_foreign_json_is_refused_with_code_and_field(flaw):
     assert (refused.value.code, refused.value.field) == (code, field)
     assert refused.value.message().isascii()
     assert len(refused.value.message()) < 500
+
+
+def test_a_long_objects_name_given_twice_is_found_in_one_pass():
+    class Counted(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+    names = [Counted(f"n{number}") for number in range(2000)]
+    with pytest.raises(refusals.Malformed) as refused:
+        _unique([(name, 0) for name in [*names, Counted("n1999")]])
+    assert refused.value.field == "n1999"
+    assert Counted.compared < 10 * len(names)
 
 
 @pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\ufeff"])
