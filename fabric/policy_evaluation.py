@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from fabric_protos.common import configtx_pb2, policies_pb2
 from fabric_protos.msp import msp_config_pb2, msp_principal_pb2
 from google.protobuf.message import DecodeError
 
+from .identity import InvalidIdentityError
 from .membership import MembershipError, MembershipService
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class ChannelPolicies:
     def satisfied(self, path: str, signers: Sequence[Identity]) -> bool:
         """Return whether signers satisfy the policy at a path such as `/Channel/Application/Endorsement`.
 
-        The signatures themselves are checked by the caller. An identity counts once, however often it is given.
+        The signatures themselves are checked by the caller. A certificate counts once, however often it is given, and
+        however its PEM is written.
 
         Raises:
             UnknownPolicyError: there is no such policy.
@@ -98,7 +101,9 @@ class ChannelPolicies:
             policies_pb2.ImplicitMetaPolicy.ANY: min(1, total),
             policies_pb2.ImplicitMetaPolicy.ALL: total,
             policies_pb2.ImplicitMetaPolicy.MAJORITY: total // 2 + 1 if total else 0,
-        }[meta.rule]
+        }.get(meta.rule)
+        if needed is None:
+            raise UnknownPolicyError(f"an implicit meta policy has the unknown rule {meta.rule}")
         return sum(self._policy(one, meta.sub_policy, signers, depth + 1) for one in below) >= needed
 
     def _rule(
@@ -119,6 +124,8 @@ class ChannelPolicies:
                     used[place] = True
                     return True
             return False
+        if rule.WhichOneof("Type") != "n_out_of":
+            return False  # an empty rule, which Fabric does not compile
         satisfied = 0
         for inner in rule.n_out_of.rules:
             tried = list(used)
@@ -133,7 +140,15 @@ class ChannelPolicies:
 
 
 def _once(signers: Sequence[Identity]) -> list[Identity]:
-    return list(dict.fromkeys(signers))
+    # By the certificate itself, as Fabric does: one certificate has many PEMs.
+    found: dict[tuple[str, bytes], Identity] = {}
+    for signer in signers:
+        try:
+            certificate = signer.x509.public_bytes(Encoding.DER)
+        except InvalidIdentityError:
+            continue  # nobody's: it satisfies no principal
+        found.setdefault((signer.msp_id, certificate), signer)
+    return list(found.values())
 
 
 def _members(root: configtx_pb2.ConfigGroup) -> dict[str, MembershipService]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from fabric_protos.common import common_pb2, configtx_pb2
+from fabric_protos.common import common_pb2, configtx_pb2, policies_pb2
 from fedfabric.fabric import policies
 from fedfabric.fabric.blocks import block_file_name, decode_block, read_blocks
 from fedfabric.fabric.configuration import (
@@ -182,6 +182,30 @@ class TestPolicies:
         rule = policies.any_role("AMSP", ["peer"])
         rule.rule.n_out_of.rules[0].signed_by = 7
         assert not judged.rule_satisfied(rule, [houses["AMSP"].identity("peer")])
+
+    def test_one_certificate_in_two_pems_is_one_signer(self, judged, houses):
+        peer = houses["AMSP"].identity("peer")
+        again = Identity("AMSP", b"the same once more\n" + peer.certificate)
+        assert again.x509 == peer.x509
+        two = policies.parse_signature_rule("OutOf(2,'AMSP.peer','AMSP.member')")
+        assert not judged.rule_satisfied(two, [peer, again])
+        assert judged.rule_satisfied(two, [peer, houses["AMSP"].identity("peer", "another")])
+
+    def test_a_rule_without_content_is_not_satisfied(self, judged, houses):
+        empty = policies_pb2.SignaturePolicyEnvelope()
+        assert not judged.rule_satisfied(empty, [])
+        assert not judged.rule_satisfied(empty, [houses["AMSP"].identity("peer")])
+        inner = policies.any_role("AMSP", ["peer"])
+        inner.rule.n_out_of.rules[0].Clear()
+        assert not judged.rule_satisfied(inner, [houses["AMSP"].identity("peer")])
+
+    def test_an_unknown_implicit_rule_is_an_error(self, config, houses):
+        edited = configtx_pb2.Config()
+        edited.CopyFrom(config)
+        meta = policies_pb2.ImplicitMetaPolicy(rule=7, sub_policy="Endorsement")
+        edited.channel_group.groups["Application"].policies["Endorsement"].policy.value = meta.SerializeToString()
+        with pytest.raises(UnknownPolicyError, match="unknown rule 7"):
+            ChannelPolicies(edited).satisfied("/Channel/Application/Endorsement", [houses["AMSP"].identity("peer")])
 
     @pytest.mark.parametrize("path", ["/Channel/Application/None", "/Channel/None/Admins", "Admins", "/Other/Admins"])
     def test_unknown_policies_are_errors(self, judged, path):
