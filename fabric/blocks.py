@@ -479,9 +479,13 @@ def _action(payload: common_pb2.Payload, limits: Limits) -> Action:
 
 def _accesses(results: bytes, limits: Limits) -> tuple[NamespaceAccess, ...]:
     entries = 0
-    accesses = []
+    accesses: list[NamespaceAccess] = []
+    seen: set[str] = set()
     for namespace in _part(rwset_pb2.TxReadWriteSet, results, "read/write set").ns_rwset:
         what = f"read/write set of {namespace.namespace}"
+        if namespace.namespace in seen:  # peers mark it ILLEGAL_WRITESET; whoever reads one of the two misses the other
+            raise _FlawError(f"{what}: it is there twice")
+        seen.add(namespace.namespace)
         access = _part(kv_rwset_pb2.KVRWSet, namespace.rwset, what)
         entries += len(access.reads) + len(access.writes) + len(access.range_queries_info)
         entries += len(access.metadata_writes) + len(namespace.collection_hashed_rwset)

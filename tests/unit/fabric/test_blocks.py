@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from fabric_protos.common import common_pb2, configtx_pb2
+from fabric_protos.ledger.rwset import rwset_pb2
+from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
 from fedfabric.fabric import blocks
 from fedfabric.fabric.blocks import BlockError, Limits, decode_block, read_blocks
 from fedfabric.fabric.configuration import genesis_block
@@ -145,6 +147,27 @@ def test_a_transaction_that_cannot_be_read_is_kept_with_its_flaw():
     unreadable = changed_envelope(lambda _: common_pb2.Envelope(payload=b"\xff", signature=b"s").SerializeToString())
     assert unreadable.flaw == "payload: not readable"
     assert unreadable.validation_code == 0
+
+
+def test_a_transaction_that_names_a_namespace_twice_is_flawed():
+    def twice(envelope: common_pb2.Envelope) -> bytes:
+        payload = common_pb2.Payload.FromString(envelope.payload)
+        transaction = transaction_pb2.Transaction.FromString(payload.data)
+        content = transaction_pb2.ChaincodeActionPayload.FromString(transaction.actions[0].payload)
+        response = proposal_response_pb2.ProposalResponsePayload.FromString(content.action.proposal_response_payload)
+        action = proposal_pb2.ChaincodeAction.FromString(response.extension)
+        results = rwset_pb2.TxReadWriteSet.FromString(action.results)
+        results.ns_rwset.add().CopyFrom(results.ns_rwset[0])
+        action.results = results.SerializeToString()
+        response.extension = action.SerializeToString()
+        content.action.proposal_response_payload = response.SerializeToString()
+        transaction.actions[0].payload = content.SerializeToString()
+        payload.data = transaction.SerializeToString()
+        return common_pb2.Envelope(
+            payload=payload.SerializeToString(), signature=envelope.signature
+        ).SerializeToString()
+
+    assert "it is there twice" in changed_envelope(twice).flaw
 
 
 @pytest.mark.parametrize(
