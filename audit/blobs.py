@@ -66,6 +66,9 @@ class BlobFolder:
         if blob.size > MAX_PLAN_BYTES:
             raise BlobDiffersError(f"a plan of {blob.size} bytes, at most {MAX_PLAN_BYTES} are read")
         path = self._checked(blob)
+        size = path.stat().st_size
+        if size != blob.size:
+            raise BlobDiffersError(f"it has {size} bytes, the ledger says {blob.size}")
         data = path.read_bytes()
         if tagged_hash("plan", data) != blob.digest:
             raise BlobDiffersError(f"its digest is {tagged_hash('plan', data)}, the ledger says {blob.digest}")

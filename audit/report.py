@@ -208,6 +208,9 @@ class Report:
         """Return the report as lines of text."""
         marks = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.NOT_DONE: "not done"}
         lines = [f"job {self.job} on channel {self.channel}: {self.verdict}"]
+        if self.height:
+            standing = f"; the job is {self.job_state}" if self.job_state else ""
+            lines.append(f"as of block {self.height - 1}, whose hash is {self.last_block_hash}{standing}")
         lines += [
             f"{result.check.number:2} {marks[result.outcome]:8} {result.title} ({result.made})"
             for result in self.checks

@@ -80,7 +80,8 @@ class JobAuditor:
         """Check what one transaction wrote of the job."""
         writes = {write.key: write.value for write in access.writes if not write.is_delete}
         own_key = job_key(self._id)
-        for key, value in writes.items():
+        # By key, so that a round is taken before the next one that its finalising opens, in whatever order they stand.
+        for key, value in sorted(writes.items()):
             try:
                 self._take_row(key, value, writes, writer)
             except RecordBrokenError as error:
@@ -262,6 +263,12 @@ class JobAuditor:
             self._findings.broken(Check.APPROVALS, name, "it is a refusal")
         if (decision.job, decision.msp, decision.digest) != (self._id, member.msp, job.terms.digest):
             self._findings.broken(Check.APPROVALS, name, f"it names the digest {decision.digest}, not the job's")
+        if decision.privacy is not job.terms.plan.privacy:
+            self._findings.broken(
+                Check.APPROVALS,
+                name,
+                f"it is for the policy {decision.privacy.value}, the job's is {job.terms.plan.privacy.value}",
+            )
         if (decision.dataset, decision.version) != (member.dataset, member.version):
             self._findings.broken(Check.APPROVALS, name, "it is for another data set or version")
 

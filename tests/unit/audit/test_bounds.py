@@ -1,11 +1,17 @@
 """An audit holds one block at a time, and whatever bytes it is given, it ends with a report."""
 
+import dataclasses
 import random
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from fabric_protos.common import common_pb2
+from fedfabric.aggregation import tagged_hash
 from fedfabric.audit import verify_job
+from fedfabric.audit.blobs import BlobDiffersError, BlobFolder, address_of
+from fedfabric.audit.training import JobAuditor
+from fedfabric.chaincode.records import Blob
 from fedfabric.fabric.blocks import block_file_name
 from fedfabric.tests.unit.audit.ledger import JOB, MEMBERS, Run
 
@@ -101,6 +107,29 @@ class TestMisconductOnRecord:
         report = verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB)
         assert report.verified
         assert "the ledger says cdcd" in report.remarks[0].text
+
+
+def test_a_plan_is_not_read_beyond_the_size_that_the_ledger_names(tmp_path, monkeypatch):
+    (tmp_path / "whole").write_bytes(b"a plan")
+    address = address_of(tmp_path / "whole")
+    (tmp_path / "whole").rename(tmp_path / address)
+    blob = Blob(address=address, digest=tagged_hash("plan", b"a plan"), size=6)
+    assert BlobFolder(tmp_path).plan(blob) == b"a plan"
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(BlobDiffersError, match="it has 6 bytes, the ledger says 1"):
+        BlobFolder(tmp_path).plan(blob.model_copy(update={"size": 1}))
+
+
+def test_a_transactions_writes_are_taken_alike_in_any_order(run, tmp_path, monkeypatch):
+    folder = run.ledger.write(tmp_path)
+    made = {one.check: one.made for one in verify_job(folder, None, run.ledger.genesis_hash, JOB).checks}
+    take = JobAuditor.take
+
+    def reversed_take(auditor, access, writer):
+        take(auditor, dataclasses.replace(access, writes=access.writes[::-1]), writer)
+
+    monkeypatch.setattr(JobAuditor, "take", reversed_take)
+    assert {one.check: one.made for one in verify_job(folder, None, run.ledger.genesis_hash, JOB).checks} == made
 
 
 async def test_a_plan_of_another_digest_than_its_bytes_have_is_broken(tmp_path):

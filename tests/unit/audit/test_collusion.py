@@ -152,6 +152,12 @@ ROWS = {
         Check.APPROVALS,
         "another data set or version",
     ),
+    "an approval of another policy": (
+        "training:approve",
+        altering("job-decision", privacy="masked"),
+        Check.APPROVALS,
+        "it is for the policy masked, the job's is clear",
+    ),
     "a list of who said what": (
         "training:finalise",
         altering("round", attestations=[]),

@@ -73,7 +73,16 @@ def test_findings_are_kept_once_and_bounded():
     assert any("findings more" in line for line in said.lines())
 
 
-@pytest.mark.parametrize("text", ["BROKEN", "on record: row", "taken as given: the sun rises", " 1 BROKEN"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BROKEN",
+        "as of block 0, whose hash is 00; the job is finished",
+        "on record: row",
+        "taken as given: the sun rises",
+        " 1 BROKEN",
+    ],
+)
 def test_lines_say(text):
     findings = Findings()
     findings.broken(Check.CHAIN, "block 3", "another hash")
