@@ -20,25 +20,35 @@ from ..failures import Failure
 class Referee:
     """The demo's end of the conversation."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process, self._log = process, log
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def start(cls, plan: Path, folders: Mapping[str, Path], rounds: int, scratch: Path) -> "Referee":
-        """Start the process; ``folders``: each hospital's patients by the hospital's title; PyTorch's caches go into
-        ``scratch``.
+    async def start(
+        cls, plan: Path, folders: Mapping[str, Path], rounds: int, *, scratch: Path, log: Path
+    ) -> "Referee":
+        """Start the process.
+
+        Args:
+            plan: folder of the plan.
+            folders: each hospital's patients by the hospital's title.
+            rounds: of the job.
+            scratch: where PyTorch's caches go.
+            log: file for what the process says beside its answers.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "fedfabric.console.demo.referee",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(scratch)},
-            start_new_session=True,  # a Ctrl-C of the terminal is the demo's to handle
-        )
-        referee = cls(process)
+        with log.open("ab") as file:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "fedfabric.console.demo.referee",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=file,
+                env={**os.environ, "TMPDIR": str(scratch)},
+                start_new_session=True,  # a Ctrl-C of the terminal is the demo's to handle
+            )
+        referee = cls(process, log)
         settings = {"plan": str(plan), "folders": {title: str(path) for title, path in folders.items()}}
         referee._send({**settings, "rounds": rounds})
         return referee
@@ -53,7 +63,13 @@ class Referee:
             self._send(request)
             line = await self._process.stdout.readline()  # type: ignore[union-attr]
         if not line:
-            raise Failure(ExitCode.INTERNAL, "INTERNAL", "the process that scores the models has ended")
+            raise Failure(
+                ExitCode.INTERNAL,
+                "INTERNAL",
+                "the process that scores the models has ended",
+                where=str(self._log),
+                remedy="see its last lines there",
+            )
         return json.loads(line)
 
     async def stop(self) -> None:

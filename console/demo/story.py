@@ -1,6 +1,7 @@
 """The demo from beginning to end: what is started, in which order, and that all of it is ended."""
 
 import asyncio
+import importlib.util
 import os
 import platform
 import shutil
@@ -35,6 +36,7 @@ Result = TypeVar("Result")
 
 PLAN = Path(__file__).resolve().parents[2] / "examples" / "heart_disease"
 TITLES = {hospital.msp_id: hospital.title for hospital in HOSPITALS}
+NEEDED = ("torch", "landlock", "pyseccomp", "matplotlib")
 SERVING_SECONDS = 90.0
 ONBOARDING_AFTER = 1
 """The fourth hospital's onboarding begins after this round; it takes several, and so ends about half way."""
@@ -102,8 +104,11 @@ class Story:
         """Run the demo.
 
         Raises:
-            Failure, NetworkError, ApiError: what went wrong; the gateways' logs lie in ``folder/logs``.
+            Failure, NetworkError, ApiError, ModuleNotFoundError: what went wrong; logs lie in ``folder/logs``.
         """
+        for needed in NEEDED:
+            if importlib.util.find_spec(needed) is None:
+                raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
         data = find_data()
         (self.folder / "logs").mkdir(parents=True)
         work = Path(tempfile.mkdtemp(prefix="fedfabric-demo-"))
@@ -111,7 +116,8 @@ class Story:
             stack.push_async_callback(to_its_end, lambda: asyncio.to_thread(shutil.rmtree, work))
             patients = hand_out(data, work / "patients")
             folders = {hospital.title: folder for hospital, folder in patients.items()}
-            referee = await Referee.start(PLAN, folders, self.rounds, work)
+            log = self.folder / "logs" / "referee.log"
+            referee = await Referee.start(PLAN, folders, self.rounds, scratch=work, log=log)
             stack.push_async_callback(to_its_end, referee.stop)
             baselines = asyncio.create_task(referee.ask(ask="baselines"))
             stack.callback(baselines.cancel)
