@@ -32,7 +32,7 @@ from .job_work import JOB, initial_model
 
 RUNS = 3
 CLIP = "0.25"
-MOST_APART = 0.05
+MOST_APART = 0.15
 SECONDS = 900
 MILLION = 1_000_000
 
