@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from .errors import PortError, ProcessError
 from .programs import Programs, ensure
 from .runtime import LOOPBACK, ProcessSpec, ProcessState, Progress
@@ -217,6 +215,8 @@ def require_free_ports(processes: Sequence[ProcessSpec]) -> None:
 
 def port_holder(port: int) -> str:
     """The process that listens on a port, in words."""
+    import psutil  # noqa: PLC0415 (slow to import, and only errors need it)
+
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:

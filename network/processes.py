@@ -195,6 +195,9 @@ def peer_process(home: Path, runtime: Runtime, place: Place, spec: NetworkSpec) 
             # Peers of other organisations are met through anchor peers, which are tried at these intervals; with
             # Fabric's own (25 s) the Gateway service finds no endorsers for as long.
             "CORE_PEER_GOSSIP_RECONNECTINTERVAL": "300ms",
+            # A connection begun while the channel is being joined does not know the other's TLS authority yet, and
+            # is tried with that knowledge until this time is over (3 s by default).
+            "CORE_PEER_GOSSIP_DIALTIMEOUT": "500ms",
             "CORE_PEER_GOSSIP_ALIVETIMEINTERVAL": "1s",
             "CORE_PEER_GOSSIP_PUBLISHSTATEINFOINTERVAL": "1s",
             "CORE_PEER_GOSSIP_REQUESTSTATEINFOINTERVAL": "1s",
