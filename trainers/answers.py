@@ -28,7 +28,7 @@ def finite_metrics(metrics: object) -> dict[str, float]:
             raise TaskError("PLAN_FAILED", "a metric's name is not 1 to 64 printable ASCII characters")
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise TaskError("PLAN_FAILED", f"metric {name} is not a number")
-        if not math.isfinite(value) or abs(value) > 1e300:
+        if abs(value) > 1e300 or not math.isfinite(value):  # in this order: isfinite takes no integer beyond floats
             raise TaskError("NOT_FINITE", f"metric {name} is NaN or infinite")
     return metrics
 

@@ -310,12 +310,18 @@ def _outcome(child: Child, status: int) -> dict[str, Any]:
             answer = json.loads(child.answer)
             if answer["ok"] is True and isinstance(answer["result"], dict):
                 return {"id": child.request.id, "ok": True, "result": checked_result(child.request, answer["result"])}
-            failure = (str(answer["error"]["code"])[:64], str(answer["error"]["text"])[:500])
+            error = answer["error"]
+            failure = (_readable(error["code"], 64), _readable(error["text"], 500))
         except TaskError as error:
             failure = (error.code, error.text)
         except (ValueError, KeyError, TypeError, RecursionError):
             failure = ("PLAN_FAILED", f"the trainer ended without an answer (exit {os.waitstatus_to_exitcode(status)})")
     return {"id": child.request.id, "ok": False, "error": {"code": failure[0], "text": failure[1]}}
+
+
+def _readable(value: object, longest: int) -> str:
+    """Return a child's words cut short; a lone surrogate would break whoever writes them down."""
+    return str(value)[:longest].encode("utf-8", "replace").decode()
 
 
 def _child(request: TaskRequest, layers: tuple[str, ...], parent: int, answer: int, log: int) -> None:

@@ -153,6 +153,7 @@ def load(folder, params):
     [
         b'{"ok": true, "result": {"samples": NaN, "metrics": {}, "seconds": 1}}',
         b'{"ok": true, "result": {"samples": 5, "metrics": {"loss": NaN}, "seconds": 1}}',
+        b'{"ok": true, "result": {"samples": 5, "metrics": {"loss": 1' + b"0" * 400 + b'}, "seconds": 1}}',
         b'{"ok": true, "result": {"samples": -5, "metrics": {}, "seconds": 1}}',
         b'{"ok": true, "result": {"samples": 1e400, "metrics": {}, "seconds": 1}}',
         b'{"ok": true, "result": {"samples": 5, "metrics": {}, "seconds": 1, "delta": "/etc/passwd"}}',
@@ -168,6 +169,12 @@ def test_an_answer_that_a_plan_forged_is_checked(task, answer):
     found = task("train", {"load": FORGED.format(answer=answer)})
     assert found["ok"] is False
     assert found["error"]["code"] in {"PLAN_FAILED", "NOT_FINITE"}
+
+
+def test_a_forged_reason_can_be_written_down(task):
+    forged = b'{"ok": false, "error": {"code": "PLAN_\\ud800", "text": "\\udfff"}}'
+    found = task("train", {"load": FORGED.format(answer=forged)})
+    assert found["error"] == {"code": "PLAN_?", "text": "?"}
 
 
 def test_a_forged_path_is_never_handed_on(task, room):
