@@ -190,7 +190,9 @@ def bubblewrap_arguments(program: str, workspace: Path, inner: list[str]) -> lis
         elif path.exists():
             arguments += ["--ro-bind", folder, folder]
     package = Path(__file__).resolve().parent.parent
-    for folder in dict.fromkeys((sys.base_prefix, sys.prefix, str(package))):
+    # of the package only what trainers import: an editable install's root is a whole checkout
+    imported = (str(package / name) for name in ("__init__.py", "aggregation", "trainers"))
+    for folder in dict.fromkeys((sys.base_prefix, sys.prefix, *imported)):
         arguments += ["--ro-bind", folder, folder]
     arguments += ["--bind", str(workspace), str(workspace), "--chdir", "/", "--setenv", INSIDE, "1", "--"]
     return arguments + inner

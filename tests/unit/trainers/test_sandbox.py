@@ -144,3 +144,18 @@ def test_foreign_plans_are_refused_where_no_layer_holds():
     assert not sandbox.foreign_plans_allowed((sandbox.SECCOMP,))
     assert sandbox.foreign_plans_allowed((sandbox.LANDLOCK, sandbox.SECCOMP))
     assert sandbox.foreign_plans_allowed((sandbox.BUBBLEWRAP,))
+
+
+def test_bubblewrap_shows_of_the_package_what_trainers_import_alone(tmp_path):
+    program = sandbox.bubblewrap_program()
+    if program is None:
+        pytest.skip("bubblewrap or user namespaces are not to be had here")
+    package = Path(sandbox.__file__).resolve().parents[1]
+    allowed = {"__init__.py", "aggregation", "trainers"}
+    if Path(sys.prefix).is_relative_to(package):
+        allowed.add(Path(sys.prefix).relative_to(package).parts[0])
+    script = "import os, sys, fedfabric.trainers.plans; print(*os.listdir(sys.argv[1]), sep='\\n')"
+    inner = [sys.executable, "-s", "-P", "-c", script, str(package)]
+    command = sandbox.bubblewrap_arguments(program, tmp_path, inner)
+    seen = subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert set(seen) - {"__pycache__"} == allowed
