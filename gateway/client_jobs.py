@@ -1,6 +1,7 @@
 """The client's calls about training jobs."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from ..aggregation import tagged_hash
@@ -8,7 +9,7 @@ from ..chaincode import records
 from ..chaincode.records import Decision, Job, Privacy, SubmitJob
 from .client_calls import Call, Stream
 from .client_part import Part, make_request
-from .client_reports import JobReport, JobReview, read_job_report
+from .client_reports import JobReport, JobReview, RoundReport, read_job_report
 from .client_session import Session
 from .errors import CorruptError
 from .v1 import jobs_pb2, jobs_pb2_grpc
@@ -60,7 +61,7 @@ class JobCalls(Part):
         )
 
     def show(self, job: str) -> Call[JobReport]:
-        """A job with its decisions and rounds."""
+        """A job with its decisions and rounds, the latest 500 of them."""
 
         async def work(session: Session) -> JobReport:
             stub: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]
@@ -110,8 +111,12 @@ class JobCalls(Part):
         async def work() -> AsyncIterator[JobReport]:
             session = self.client.session()
             stub: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]
+            rounds: dict[int, RoundReport] = {}
             async for message in session.stream(stub.Watch, jobs_pb2.ShowJobRequest(id=job)):
-                yield read_job_report(message)
+                report = read_job_report(message)
+                # What follows the first report has the rounds that may have changed, and no others.
+                rounds |= {one.round.number: one for one in report.rounds}
+                yield replace(report, rounds=tuple(rounds[number] for number in sorted(rounds)))
 
         return Stream(work, self.client.portal)
 

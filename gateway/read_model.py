@@ -280,9 +280,12 @@ class ReadModel:
         """A round's record."""
         return self.get(round_key(job, number), Round)
 
-    def rounds(self, job: str) -> list[Round]:
-        """All rounds of a job, in order."""
-        return self._all(Round, "round", job)
+    def rounds(self, job: str, first: int = 0) -> list[Round]:
+        """A job's rounds from one on, in order."""
+        rows = self._reader.execute(
+            "SELECT value FROM rows WHERE kind = 'round' AND a = ? AND b >= ? ORDER BY b", (job, f"{max(0, first):06d}")
+        )
+        return [read for (value,) in rows if (read := _parsed(value, Round)) is not None]
 
     def update(self, job: str, number: int, msp: str) -> Update | None:
         """One member's update."""
@@ -350,7 +353,14 @@ class ReadModel:
 
     def unfinished_jobs(self) -> list[Job]:
         """The jobs in which something can still happen."""
-        return [job for job in self._all(Job, "job") if job.state.value in {"submitted", "running"}]
+        # Looked for in the canonical bytes first: most jobs have ended, and reading all of them for every block would
+        # take longer the longer the channel lives.
+        rows = self._reader.execute(
+            "SELECT value FROM rows WHERE kind = 'job' AND (instr(value, ?) OR instr(value, ?)) ORDER BY a",
+            (b'"state":"running"', b'"state":"submitted"'),
+        )
+        found = [read for (value,) in rows if (read := _parsed(value, Job)) is not None]
+        return [job for job in found if job.state.value in {"submitted", "running"}]
 
     def ended_jobs(self) -> list[Job]:
         """The jobs in which nothing can happen any more."""

@@ -20,10 +20,10 @@ NAMES = ("fedfabric.gateway.v1.Jobs",)
 _ENDED = frozenset({JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, JobState.ABORTED})
 
 
-def report(parts: Parts, job: Job) -> jobs_pb2.JobReport:
-    """A job as the read model has it, with this gateway's own times."""
+def report(parts: Parts, job: Job, first_round: int = 0) -> jobs_pb2.JobReport:
+    """A job as the read model has it, with this gateway's own times, and its rounds from one on."""
     rounds = []
-    for record in parts.model.rounds(job.id):
+    for record in parts.model.rounds(job.id, max(first_round, job.round - parts.limits.page_rows + 1)):
         attestations = parts.model.attestations(job.id, record.number)
         times = parts.model.round_times(job.id, record.number)
         own = parts.journal.times(job.id, record.number)
@@ -96,7 +96,7 @@ class Jobs(jobs_pb2_grpc.JobsServicer):
 
     async def Show(self, request: jobs_pb2.ShowJobRequest, _: Any) -> jobs_pb2.JobReport:  # noqa: N802
         """A job with its rounds."""
-        return report(self._parts, self._job(request.id))
+        return report(self._parts, self._job(request.id), request.first_round)
 
     async def List(self, request: jobs_pb2.ListJobsRequest, _: Any) -> jobs_pb2.ListJobsResponse:  # noqa: N802
         """A page of jobs."""
@@ -124,14 +124,16 @@ class Jobs(jobs_pb2_grpc.JobsServicer):
             raise ExhaustedError(f"{self._parts.limits.watchers} streams are open; close one, or use Show")
         self._parts.watchers += 1
         try:
-            told = -1
+            told, first = -1, request.first_round
             async for _block in self._parts.follower.changes():
                 last = self._parts.model.last_block_of(request.id)
                 if last == told:
                     continue
                 told = last
                 job = self._job(request.id)
-                yield report(self._parts, job)
+                yield report(self._parts, job, first)
+                # A round that was open may have changed since, and nothing before it.
+                first = max(first, job.round)
                 if job.state in _ENDED:
                     return
         finally:

@@ -8,10 +8,12 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ShowJobRequest(_message.Message):
-    __slots__ = ("id",)
+    __slots__ = ("id", "first_round")
     ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROUND_FIELD_NUMBER: _ClassVar[int]
     id: str
-    def __init__(self, id: _Optional[str] = ...) -> None: ...
+    first_round: int
+    def __init__(self, id: _Optional[str] = ..., first_round: _Optional[int] = ...) -> None: ...
 
 class JobReport(_message.Message):
     __slots__ = ("job", "decisions", "rounds", "block_number")

@@ -145,7 +145,8 @@ class JobsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """The job now, then at every change, until it has ended.
+        """The job now, then at every change, until it has ended. The first report has the job's rounds, those that follow
+        have the rounds that may have changed since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
