@@ -1,6 +1,7 @@
 """One gateway as a process of its own: `python gateway_process.py gateway.toml [deadlines as JSON]`."""
 
 import asyncio
+import ctypes
 import json
 import signal
 import sys
@@ -10,7 +11,12 @@ import structlog
 from fedfabric.gateway import Deadlines, serve
 
 
+PR_SET_PDEATHSIG = 1
+
+
 async def main() -> None:
+    # A run of tests that is killed leaves no gateway behind.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
