@@ -1,11 +1,14 @@
 import dataclasses
+import importlib.util
 import io
 import json
 
 import pytest
+from fedfabric.console import main
 from fedfabric.console.demo import curve, summary
 from fedfabric.console.demo.display import Display, Round, as_line
 from fedfabric.console.demo.figures import Figures
+from fedfabric.console.exit_codes import ExitCode
 from rich.console import Console
 
 TITLES = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
@@ -122,3 +125,55 @@ def test_the_picture_is_a_png_that_needs_no_display(tmp_path, monkeypatch):
     made = a_summary()
     curve.draw(tmp_path / "curve.png", made.rounds, made.comparison, made.joined)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def played(monkeypatch):
+    async def play(self):
+        self.display.note("on the way")
+        self.folder.mkdir(parents=True)
+        return a_summary()
+
+    monkeypatch.setattr("fedfabric.console.demo.story.Story.play", play)
+
+
+def test_the_demos_last_lines_say_what_came_out_and_what_to_try_next(played, capsys, tmp_path):
+    assert main(["demo", "training", "--folder", str(tmp_path)]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith("on the way\n")
+    assert "audit: verified, 17 checks, offline" in out
+    assert "whole run: 40.0 s; nothing is left running" in out
+    assert out.index("try next:") < out.index("fedfabric audit verify audit heart") < out.index("docs/tutorial.md")
+    (folder,) = tmp_path.iterdir()
+    assert f"results: {folder}" in out
+
+
+def test_the_demos_json_is_its_summary_alone_and_the_way_goes_to_standard_error(played, capsys, tmp_path):
+    assert main(["demo", "training", "--folder", str(tmp_path), "--output", "json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["folder"].startswith(str(tmp_path))
+    assert told["comparison"]["pooled"]["auc"]["mean"] == 0.865
+    assert told["seconds"]["whole"] == 40.0
+    assert err == "on the way\n"
+
+
+@pytest.mark.parametrize("missing", ["torch", "matplotlib"])
+def test_the_demo_says_what_is_not_installed_before_it_starts_anything(monkeypatch, capsys, tmp_path, missing):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == missing else found(name, *rest)
+    )
+    assert main(["demo", "training", "--folder", str(tmp_path)]) == ExitCode.ENVIRONMENT
+    _, err = capsys.readouterr()
+    assert missing in err
+    assert "make setup" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_says_where_it_looked_for_the_patients(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("FEDFABRIC_HEART_DISEASE", str(tmp_path / "nowhere.csv"))
+    assert main(["demo", "training", "--folder", str(tmp_path / "results")]) == ExitCode.ENVIRONMENT
+    _, err = capsys.readouterr()
+    assert str(tmp_path / "nowhere.csv") in err
+    assert not (tmp_path / "results").exists()
