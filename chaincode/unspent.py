@@ -69,11 +69,11 @@ async def escrow(call: Call, payer: str, inputs: Sequence[TokenInput], amount: i
         NotOwner: the caller does not own the account.
         SumsDiffer: the inputs are less than ``amount``, or given for nothing.
     """
+    call.require_account(payer, "payer")
     if amount == 0:
         if inputs:
             raise refusals.SumsDiffer("inputs", "nothing is to be paid, so no rows are to be spent")
         return None
-    call.require_account(payer, "payer")
     total = await spend(call, payer, inputs)
     if total < amount:
         raise refusals.SumsDiffer("inputs", f"the rows named hold {total}, and {amount} is to be paid")

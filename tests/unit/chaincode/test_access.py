@@ -127,6 +127,14 @@ async def test_a_bad_request_is_refused_by_field_and_nothing_is_written(world, c
     assert world.ledger.state == before
 
 
+async def test_nobody_is_named_as_payer_by_others_even_where_nothing_is_paid(world):
+    await world.register(B)
+    for payer in (C, f"{A}/somebody-else"):
+        with pytest.raises(refusals.NotOwner) as refused:
+            await world.submit(A, "scientist", "access:request", ASKED | {"payer": payer})
+        assert refused.value.field == "payer"
+
+
 async def test_rows_for_a_free_data_set_are_refused_and_kept(world):
     await world.register(B)
     row = await world.mint(A, 5)
