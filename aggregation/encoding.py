@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from .rounding import Rounding
 
-RING = 2**32
 LARGEST_SUM = 2**31 - 1
 LARGEST_COHORT = 1 << 20
 _BLOCK = 1 << 16  # elements: 256 KiB

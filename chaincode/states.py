@@ -25,8 +25,6 @@ CONSORTIUM = Machine(
 # -- tokens
 
 MINTED = "minted"
-UNSPENT = "unspent"
-SPENT = "spent"
 
 MINT = Machine("mint", "A mint", (Transition(NEW, "mint", (MAJORITY_OF_MEMBERS,), MINTED),))
 

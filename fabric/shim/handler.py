@@ -2,7 +2,7 @@
 
 The peer opens a stream, the chaincode registers on it, and from then on transactions run side by side in it, each
 strictly one request at a time: a peer drops a second request of the same transaction without a reply (Fabric v3.1,
-core/chaincode/handler.go, registerTxid). This module keeps those rules; stream.py moves the messages.
+core/chaincode/handler.go, registerTxid). This module keeps those rules; conversation.py moves the messages.
 
 An illegal message raises ProtocolError and changes nothing. An ERROR from the peer is an event of its own, so that it
 can't be taken for a value.
