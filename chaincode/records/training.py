@@ -66,7 +66,7 @@ class Verdict(StrEnum):
 
 
 class ServerOptimizer(Record):
-    """The server step that every aggregator computes, by name and parameters as decimals (``{"learning_rate": "1.0"}``)."""
+    """The server step of every aggregator, by name and parameters as decimals (``{"learning_rate": "1.0"}``)."""
 
     name: Id = "sgd"
     parameters: Annotated[dict[Id, Decimal], Field(max_length=16)] = Field(default_factory=dict)
