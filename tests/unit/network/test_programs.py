@@ -65,6 +65,8 @@ def builds(environment):
 
 
 def command(environment):
+    """The command in a process of its own, with this one's copy of the package."""
+    environment = {**environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     return subprocess.Popen(
         [sys.executable, "-m", "fedfabric.network.programs"], env=environment, stderr=subprocess.PIPE, text=True
     )
