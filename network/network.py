@@ -233,9 +233,7 @@ class Network:
 
     async def _prove_all(self, layout: Layout, connections: Connections, chaincodes: Sequence[ChaincodeSpec]) -> None:
         members = [one for one in layout.state.spec.organisations if one.peers]
-        # A policy of its own may leave organisations out; the channel's counts all of them.
-        majority = all(one.endorsement is None for one in chaincodes)
-        expected = frozenset(one.msp_id for one in members) if majority else frozenset()
+        expected = frozenset(one.msp_id for one in members)
         await together(
             deployment.prove(layout, connections, one, expected=expected, chaincodes=chaincodes) for one in members
         )

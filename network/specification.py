@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from ..fabric.policies import PolicyError, parse_signature_rule
 from .errors import SpecificationError
 
 MAXIMUM_BYTES = 2**20
@@ -99,7 +100,18 @@ class ChaincodeSpec(_Model):
     command: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("python", "-m", "fedfabric.chaincode")
     environment: dict[str, str] = Field(default_factory=dict)
     endorsement: str | None = None
+    """A policy of the channel by its path, or a signature rule; None: the channel's, a majority of organisations."""
     probe: ProbeSpec | None = None
+
+    @field_validator("endorsement")
+    @classmethod
+    def _is_a_policy(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("/"):
+            try:
+                parse_signature_rule(value)
+            except PolicyError as error:
+                raise ValueError(f"{error}: write OR('ClevelandMSP.peer', ...), AND(...) or OutOf(2, ...)") from error
+        return value
 
 
 class NetworkSpec(_Model):
@@ -234,7 +246,11 @@ def _refuse_aliases_and_duplicates(root: yaml.Node, path: Path) -> None:
 
 
 def _explain(error: ValidationError, root: yaml.Node, path: Path) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_input=False):
+    problems = error.errors(include_url=False, include_input=False)
+    for problem in problems:
+        place = problem["loc"]
+        if problem["type"] == "too_short" and any(one["loc"][: len(place)] == place != one["loc"] for one in problems):
+            continue  # pydantic counts the entries that are wrong as missing
         line, trail = _locate(root, problem["loc"])
         message = re.sub(r"^Value error, ", "", problem["msg"])
         if problem["type"] == "extra_forbidden":

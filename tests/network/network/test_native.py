@@ -174,6 +174,24 @@ async def test_a_killed_deployment_is_completed_by_the_next_up(tmp_path, spec):
         await put(network, "alpha", "more", chaincode="kv-more")
 
 
+async def test_several_peers_orderers_and_chaincodes_with_policies_of_their_own(tmp_path, spec):
+    own = spec.chaincodes[0].model_copy(update={"name": "kv-own", "endorsement": "OR('AlphaMSP.peer')", "probe": None})
+    alpha = spec.organisations[0].model_copy(update={"peers": 2, "orderers": 3})
+    wide = spec.model_copy(
+        update={"organisations": (alpha, *spec.organisations[1:]), "chaincodes": (*spec.chaincodes, own)}
+    )
+    async with Network(wide, home=tmp_path / "net") as network:
+        assert len(network.organisations["alpha"].peers) == 2
+        assert len(network.organisations["alpha"].orderers) == 3
+        await network.add_organisation(OrganisationSpec(name="gamma", peers=2))
+        status = await network.status()
+        assert status.up
+        assert not status.warnings
+        await put(network, "gamma", "whole")
+        await network.stop("chaincode-kv-own.beta")  # whose endorsement the policy does not ask for
+        await put(network, "alpha", "own", chaincode="kv-own")
+
+
 async def test_one_command_at_a_time_changes_a_network(tmp_path, spec):
     home = tmp_path / "net"
     with command(tmp_path, spec, home) as process:

@@ -83,6 +83,11 @@ CHANGES = {
         b"preferred_max_bytes: 9000000, absolute_max_bytes: 2048",
         r":7: ordering: preferred_max_bytes exceeds",
     ),
+    "a policy that is none": (
+        b"probe: {function: nothing}",
+        b"endorsement: MOST('ClevelandMSP.peer')",
+        r":11: chaincodes\[0\].endorsement: .*character 5.*OutOf\(2, ...\)$",
+    ),
     "an alias": (
         b"command: [python, ./kv.py, -x, ../other]",
         b"command: &c [python, x]\n    environment: *c",
