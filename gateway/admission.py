@@ -98,25 +98,25 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def served(request: Any, context: Any) -> Any:
-            with self._metrics.call(method) as outcome:
+            with self._metrics.call(method):
                 try:
                     self._admit(method, context)
                     return await behaviour(request, context)
                 except Exception as error:
-                    outcome.failed = await self._say(method, error, context)
+                    await self._say(method, error, context)
                     raise
 
         return served
 
     def _stream(self, method: str, behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def served(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._metrics.call(method) as outcome:
+            with self._metrics.call(method):
                 try:
                     self._admit(method, context)
                     async for answer in behaviour(request, context):
                         yield answer
                 except Exception as error:
-                    outcome.failed = await self._say(method, error, context)
+                    await self._say(method, error, context)
                     raise
 
         return served
@@ -132,10 +132,10 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         authorise(method, who, self._me)
         _CALLER.set(who)
 
-    async def _say(self, method: str, error: Exception, context: Any) -> str:
-        """End the call with the error's status; never returns normally, since `abort` raises."""
+    async def _say(self, method: str, error: Exception, context: Any) -> None:
+        """End the call with the error's status: `abort` raises."""
         if isinstance(error, grpc.aio.AbortError):
-            return "ABORTED"
+            return
         known = as_api_error(error)
         if known is None:
             log.exception("call.fault", method=method)
@@ -144,7 +144,6 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             log.info("call.refused", method=method, code=known.code, field=known.field)
         status = to_status(known)
         await context.abort(known.status, known.text, ((_DETAILS_KEY, status.SerializeToString()),))
-        return known.code  # pragma: no cover - abort has raised
 
 
 _KINDS: Final = {

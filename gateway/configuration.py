@@ -66,7 +66,7 @@ FilePath = Annotated[Path, Field(strict=False), AfterValidator(_in_folder)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class _TomlFile(_Table):
@@ -125,12 +125,15 @@ class GatewayConfiguration(_TomlFile):
     kind: ClassVar[str] = "gateway configuration"
 
     msp_id: MspId
+    """The organisation's MSP id."""
     listen: Address
     """Where to listen, host:port; port 0 takes a free one."""
     endpoint: str = ""
     """host:port at which the other organisations reach this gateway, as in the consortium's record."""
     channel: ChannelName
+    """The consortium's channel."""
     chaincode: ChaincodeName
+    """The name under which the contracts run there."""
     peer: PeerSettings
     certificate: FilePath
     """Signing certificate (PEM) with the role `gateway`; it is also the client certificate towards other gateways."""
@@ -169,6 +172,7 @@ class Profile(_TomlFile):
     gateway: Address
     """host:port of the organisation's gateway."""
     msp_id: MspId
+    """The user's organisation."""
     certificate: FilePath
     """The user's certificate (PEM): it signs what they decide, and is the TLS client certificate."""
     key: FilePath
@@ -176,7 +180,9 @@ class Profile(_TomlFile):
     trust_roots: FilePath
     """PEM file with the TLS roots that the gateway's certificate may chain to."""
     channel: ChannelName
+    """The consortium's channel: what is signed must be for it."""
     chaincode: ChaincodeName = "fedfabric"
+    """The name under which the contracts run there: likewise."""
     override_hostname: str = ""
     """The name to expect in the gateway's certificate, when it is not the gateway's host."""
 

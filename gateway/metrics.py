@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -11,11 +10,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from .configuration import split_address
 
 __all__ = ["Metrics"]
-
-
-@dataclass
-class _Outcome:
-    failed: str = ""
 
 
 class Metrics:
@@ -38,13 +32,12 @@ class Metrics:
         self._server: Any = None
 
     @contextmanager
-    def call(self, method: str) -> Iterator[_Outcome]:
+    def call(self, method: str) -> Iterator[None]:
         """Count and time a call."""
-        outcome = _Outcome()
         began = time.monotonic()
         result = "error"
         try:
-            yield outcome
+            yield
             result = "ok"
         finally:
             self._calls.labels(method, result).inc()

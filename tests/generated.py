@@ -6,6 +6,7 @@ writes.
 
 import argparse
 import difflib
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -109,9 +110,44 @@ def _described(source: Path) -> list[str]:
     return lines
 
 
+def configuration_reference() -> Mapping[Path, bytes]:
+    """The page about gateway.toml and profiles, from the models that read them."""
+    from fedfabric.gateway.configuration import (  # noqa: PLC0415
+        GatewayConfiguration,
+        PeerSettings,
+        Profile,
+        TrainerSettings,
+    )
+
+    lines = [
+        "# gateway.toml and profiles",
+        "",
+        "Both are TOML; `fedfabric network up` writes them. Paths are relative to the file's own folder. An unknown key",
+        "is an error that names it.",
+    ]
+    for title, model in (
+        ("gateway.toml", GatewayConfiguration),
+        ("gateway.toml, [peer]", PeerSettings),
+        ("gateway.toml, [trainer]", TrainerSettings),
+        ("A profile", Profile),
+    ):
+        lines += ["", f"## {title}", "", "| key | default | |", "|---|---|---|"]
+        for name, field in model.model_fields.items():
+            if isinstance(field.default, TrainerSettings) or field.annotation is PeerSettings:
+                continue
+            default = "required" if field.is_required() else f"`{_as_toml(field.default)}`"
+            lines.append(f"| {name} | {default} | {' '.join((field.description or '').split())} |")
+    return {ROOT / "docs" / "reference" / "configuration.md": ("\n".join(lines) + "\n").encode()}
+
+
+def _as_toml(value: object) -> str:
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
 GENERATORS: list[Callable[[], Mapping[Path, bytes]]] = [
     grpc_stubs,
     api_reference,
+    configuration_reference,
     ledger_reference,
     command_reference,
 ]

@@ -10,7 +10,6 @@ from contextlib import suppress
 import structlog
 from fedfabric.gateway import Deadlines, serve
 
-
 PR_SET_PDEATHSIG = 1
 
 

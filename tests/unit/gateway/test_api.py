@@ -11,6 +11,7 @@ from fedfabric.fabric.client import CommitError, EndorseError, PeerDetail, Submi
 from fedfabric.gateway import authorisation
 from fedfabric.gateway.authorisation import RULES, Whose, authorise
 from fedfabric.gateway.client_session import api_error
+from fedfabric.gateway.configuration import GatewayConfiguration, PeerSettings, Profile, TrainerSettings
 from fedfabric.gateway.errors import OWN_CODES, STATUS, ApiError, DeniedError, from_client, from_refusal, to_status
 from fedfabric.gateway.services import NAMES
 from fedfabric.gateway.trust import Caller
@@ -228,3 +229,21 @@ def test_every_own_code_is_documented_with_its_status() -> None:
     page = (Path(__file__).parents[3] / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \| [^|]{20,} \|$", page, re.MULTILINE))
     assert rows == {code: status.name for code, status in OWN_CODES.items()}
+
+
+def test_the_client_calls_every_method() -> None:
+    folder = Path(authorisation.__file__).parent
+    text = "\n".join(path.read_text() for path in folder.glob("client*.py"))
+    for file in FILES:
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                called = re.search(rf'tub\.{method.name}\b|"{method.name}"', text)
+                assert called, f"{service.name}.{method.name} has no call in the client"
+
+
+def test_every_setting_is_described() -> None:
+    for model in (GatewayConfiguration, PeerSettings, TrainerSettings, Profile):
+        assert [name for name, field in model.model_fields.items() if not field.description] in (
+            [],
+            ["peer", "trainer"],
+        )
