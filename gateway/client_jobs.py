@@ -92,8 +92,8 @@ class JobCalls(Part):
         """
 
         async def work(session: Session) -> JobReview:
-            jobs: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]
-            answer = await session.call(jobs.Review, jobs_pb2.ShowJobRequest(id=job))
+            stub: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]
+            answer = await session.call(stub.Review, jobs_pb2.ShowJobRequest(id=job))
             report = read_job_report(answer.report)
             terms = report.job.terms
             if terms.digest != report.job.digest:

@@ -122,8 +122,8 @@ def configuration_reference() -> Mapping[Path, bytes]:
     lines = [
         "# gateway.toml and profiles",
         "",
-        "Both are TOML; `fedfabric network up` writes them. Paths are relative to the file's own folder. An unknown key",
-        "is an error that names it.",
+        "Both are TOML; `fedfabric network up` writes them. Paths are relative to the file's own folder. An unknown",
+        "key is an error that names it.",
     ]
     for title, model in (
         ("gateway.toml", GatewayConfiguration),
