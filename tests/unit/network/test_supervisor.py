@@ -204,18 +204,21 @@ async def test_a_kept_network_outlives_its_owner_and_another_does_not(tmp_path):
         "asyncio.run(main())\n"
     )
     pids = {}
-    for mode in ("keep", "attached"):
-        home = tmp_path / mode
-        home.mkdir()
-        with program(code, home, mode) as (_owner, line):
-            pids[mode] = int(line)
-            assert alive(pids[mode])
-    await until(lambda: not alive(pids["attached"]))
-    assert alive(pids["keep"])
-    adopted = NativeRuntime(tmp_path / "keep")
-    assert not await adopted.open()
-    assert (await adopted.states())["one"].pid == pids["keep"]
-    await adopted.close()
+    try:
+        for mode in ("keep", "attached"):
+            home = tmp_path / mode
+            home.mkdir()
+            with program(code, home, mode) as (_owner, line):
+                pids[mode] = int(line)
+                assert alive(pids[mode])
+        await until(lambda: not alive(pids["attached"]))
+        assert alive(pids["keep"])
+        adopted = NativeRuntime(tmp_path / "keep")
+        assert not await adopted.open()
+        assert (await adopted.states())["one"].pid == pids["keep"]
+    finally:
+        for mode in pids:
+            await NativeRuntime(tmp_path / mode).close()
     assert not alive(pids["keep"])
 
 
