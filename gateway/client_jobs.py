@@ -1,8 +1,9 @@
 """The client's calls about training jobs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ..aggregation import tagged_hash
 from ..chaincode import records
@@ -11,7 +12,7 @@ from .client_calls import Call, Stream
 from .client_part import Part, make_request
 from .client_reports import JobReport, JobReview, RoundReport, read_job_report
 from .client_session import Session
-from .errors import CorruptError
+from .errors import ApiError, CorruptError
 from .v1 import jobs_pb2, jobs_pb2_grpc
 from .wire import to_record
 
@@ -106,19 +107,46 @@ class JobCalls(Part):
         return self.call(work)
 
     def watch(self, job: str) -> Stream[JobReport]:
-        """The job now and at each of its changes, until it has ended."""
+        """The job now and at each of its changes, until it has ended.
+
+        It goes on by itself when the gateway was away, for as long as one call may take.
+
+        Raises:
+            ApiError: there is no such job, or the gateway stays away.
+        """
 
         async def work() -> AsyncIterator[JobReport]:
             session = self.client.session()
-            stub: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]
+            clock = asyncio.get_running_loop().time
             rounds: dict[int, RoundReport] = {}
-            async for message in session.stream(stub.Watch, jobs_pb2.ShowJobRequest(id=job)):
-                report = read_job_report(message)
-                # What follows the first report has the rounds that may have changed, and no others.
-                rounds |= {one.round.number: one for one in report.rounds}
-                yield replace(report, rounds=tuple(rounds[number] for number in sorted(rounds)))
+            told, heard = -1, clock()
+            while True:
+                try:
+                    async for report in _reports(session, job, max(rounds, default=0)):
+                        heard = clock()
+                        # What follows the first report has the rounds that may have changed, and no others.
+                        rounds |= {one.round.number: one for one in report.rounds}
+                        if report.block_number > told:
+                            told = report.block_number
+                            yield replace(report, rounds=tuple(rounds[number] for number in sorted(rounds)))
+                except ApiError as error:
+                    if error.code not in _PASSING or clock() - heard > session.timeout:
+                        raise
+                else:
+                    return
+                await asyncio.sleep(_PAUSE)
 
         return Stream(work, self.client.portal)
+
+
+_PASSING: Final = frozenset({"GATEWAY_UNAVAILABLE", "GATEWAY_STOPPING"})
+_PAUSE: Final = 0.2
+
+
+async def _reports(session: Session, job: str, first_round: int) -> AsyncIterator[JobReport]:
+    stub: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]
+    async for message in session.stream(stub.Watch, jobs_pb2.ShowJobRequest(id=job, first_round=first_round)):
+        yield read_job_report(message)
 
 
 def _decide(job: str, digest: str, privacy: Privacy, reason: str) -> Callable[[], records.DecideJob]:

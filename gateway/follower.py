@@ -7,6 +7,7 @@ import structlog
 from fabric_protos.common import common_pb2
 
 from .blocks import read_block
+from .errors import UnreadyError
 from .read_model import Applied, ReadModel
 from .trust import Trust
 
@@ -27,6 +28,7 @@ class Follower:
         if configuration is not None:
             self.trust = Trust.from_configuration(configuration)
         self._listeners: list[Callable[[Applied], None]] = []
+        self._closed = False
 
     def listen(self, listener: Callable[[Applied], None]) -> None:
         """Call somebody after each block, in the event loop's thread."""
@@ -56,12 +58,24 @@ class Follower:
             await self._changed.wait_for(lambda: self.model.position > block_number)
 
     async def changes(self) -> AsyncIterator[int]:
-        """The number of the latest block, now and after every change; changes in between are seen as one."""
+        """The number of the latest block, now and after every change; changes in between are seen as one.
+
+        Raises:
+            UnreadyError: the gateway stops.
+        """
         seen = 0
         while True:
             # Not `wait_for` a predicate over `seen`: the consumer may be slow, and then several blocks are one change.
             async with self._changed:
-                while self.model.position <= seen:
+                while self.model.position <= seen and not self._closed:
                     await self._changed.wait()
+                if self._closed:
+                    raise UnreadyError("the gateway stops", code="GATEWAY_STOPPING")
                 seen = self.model.position
             yield seen - 1
+
+    async def close(self) -> None:
+        """End `changes` for all who read it: the gateway stops."""
+        self._closed = True
+        async with self._changed:
+            self._changed.notify_all()

@@ -104,6 +104,8 @@ async def running(
         server, port, status = _server(parts, metrics)
         await server.start()
         stack.push_async_callback(server.stop, deadlines.stop)
+        # Before that: streams that last as long as a job does would hold the stop up.
+        stack.push_async_callback(parts.follower.close)
         if configuration.metrics:
             _guard_port(configuration.metrics, lambda: metrics.serve(configuration.metrics))
         driver = Driver(

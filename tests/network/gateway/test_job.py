@@ -1,6 +1,7 @@
 """A job across three organisations, from registration to the fetched model."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,20 @@ async def test_a_transfer_pays_and_gives_the_change_back(house: House) -> None:
     with pytest.raises(ApiError) as caught:
         await operator.tokens.transfer(house.msp("hungary"), [output(house.msp("switzerland"), mine)])
     assert caught.value.code == "FUNDS_MISSING"
+
+
+async def test_watching_goes_on_when_the_gateway_is_back_and_does_not_hold_its_stop_up(house: House) -> None:
+    job = await house.submit("watched", await house.data_of("watched", *ORGANISATIONS), rounds=1)
+    auditor = await house.client("hungary", "auditor")
+    await house.show("hungary", "watched")
+    reports = aiter(auditor.jobs.watch("watched"))
+    assert (await anext(reports)).job.state.value == "submitted"
+    began = time.monotonic()
+    assert await house.stop("hungary") == 0
+    assert time.monotonic() - began < 8  # a stop waits for open calls as long as 10 s
+    await house.start("hungary")
+    await house.approve(job)
+    async for report in reports:
+        last = report
+    assert last.job.state.value == "finished"
+    assert [one.round.state.value for one in last.rounds] == ["final"]
