@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import fsspec
@@ -220,6 +221,35 @@ class _Overridden:
 
     def __getattr__(self, name: str):
         return getattr(self._fs, name)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A disk of 1.5 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_really_full_disk_under_staging_or_blobs_leaves_the_store_usable(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    for url, staging in ((small_disk / "blobs", tmp_path / "in"), (tmp_path / "blobs", small_disk / "in")):
+        store = BlobStore(str(url), staging, maximum=1 << 30)
+        with pytest.raises(StoreFullError):
+            await store.put([CONTENT], KEY)
+        assert not left_over(store)
+        assert store._fs.find(store._root) == []
+        stored = await store.put([CONTENT[:1000]], KEY)
+        async with await store.open(stored.address, KEY) as reader:
+            assert await reader.read(1000) == CONTENT[:1000]
+        await store.delete(stored.address)
 
 
 async def test_many_uploads_at_a_time_do_not_mix(store: BlobStore) -> None:
