@@ -79,7 +79,8 @@ def check_consent(
     decision = checker.written(approval, decision_key(job.id, member.msp), Decision)
     if (
         (asked.job, asked.digest, asked.privacy) != (job.id, terms.digest, terms.plan.privacy)
-        or (decision.verdict, decision.digest, decision.dataset) != (Verdict.APPROVED, terms.digest, member.dataset)
+        or (decision.verdict, decision.digest) != (Verdict.APPROVED, terms.digest)
+        or (decision.dataset, decision.version) != (member.dataset, member.version)
         or terms.plan.privacy is not Privacy.CLEAR
     ):
         raise ConsentError("APPROVAL_DIFFERS", f"what was approved of {job.id} is not what is to be run")

@@ -204,6 +204,9 @@ def peer_process(home: Path, runtime: Runtime, place: Place, spec: NetworkSpec) 
             # Otherwise any client stalls another organisation's peer for a minute with one invalid private write.
             "CORE_PEER_GOSSIP_PVTDATA_SKIPPULLINGINVALIDTRANSACTIONSDURINGCOMMIT": "true",
             "CORE_PEER_GOSSIP_PVTDATA_PULLRETRYTHRESHOLD": "2s",
+            # How long a peer bears an orderer that sends no blocks while others send their headers; Fabric's own 30 s
+            # stall a round whenever one orderer falls behind.
+            "CORE_PEER_DELIVERYCLIENT_BLOCKCENSORSHIPTIMEOUTKEY": "2s",
             "CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG": json.dumps({"file": f"{inside}/{_BUILDER_FILE}"}),
         },
     )

@@ -238,7 +238,7 @@ def test_a_grant_for_another_requester_or_version_is_refused(case: Case) -> None
     refused(case, "APPROVAL_DIFFERS")
 
 
-def test_a_cohort_that_names_another_version_is_refused(case: Case) -> None:
+def test_a_cohort_that_names_a_version_that_was_not_approved_is_refused(case: Case) -> None:
     case.follow()
     member = case.model.round(JOB, 1).member(ME).model_copy(update={"version": 2})
     with pytest.raises(ConsentError) as caught:
@@ -250,7 +250,7 @@ def test_a_cohort_that_names_another_version_is_refused(case: Case) -> None:
             chaincode=CHAINCODE,
             now=datetime.datetime.fromtimestamp(case.ledger.now / 1000, datetime.UTC),
         )
-    assert caught.value.code == "DATASET_DIFFERS"
+    assert caught.value.code == "APPROVAL_DIFFERS"
 
 
 def test_a_job_without_a_grant_on_anothers_data_is_refused(case: Case) -> None:
