@@ -326,6 +326,8 @@ async def _use(client: "Client", text: str) -> "DatasetUse":
 
 def _server_step(text: str) -> "ServerOptimizer":
     """``adam:learning_rate=0.1`` as the record of the server's step, checked by what will run it."""
+    from pydantic import ValidationError
+
     from ..aggregation import EncodingError, server_optimizer
     from ..chaincode.records import ServerOptimizer
 
@@ -335,4 +337,12 @@ def _server_step(text: str) -> "ServerOptimizer":
         server_optimizer({"name": name, **{key: value for key, _, value in pairs}})
     except EncodingError as error:
         raise bad_input(str(error), field="--server", remedy="write NAME or NAME:KEY=VALUE,...") from error
-    return ServerOptimizer(name=name, parameters={key: value for key, _, value in pairs})
+    try:
+        return ServerOptimizer(name=name, parameters={key: value for key, _, value in pairs})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise bad_input(
+            f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}",
+            field="--server",
+            remedy="write numbers as decimals, 0.001 rather than 1e-3",
+        ) from error
