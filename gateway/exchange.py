@@ -95,10 +95,15 @@ class Exchange:
         if task is None:
             task = asyncio.create_task(self._fetch(blob, holders), name=f"fetch {blob.address[:12]}")
             self._running[blob.address] = task
-            task.add_done_callback(lambda _: self._running.pop(blob.address, None))
+            task.add_done_callback(lambda ended: self._ended(blob.address, ended))
         # Shielded: several may wait for one fetch.
         await asyncio.shield(task)
         return asyncio.get_running_loop().time() - began
+
+    def _ended(self, address: str, task: asyncio.Task[None]) -> None:
+        self._running.pop(address, None)
+        if not task.cancelled():
+            task.exception()  # seen: whoever waited may have gone
 
     async def _fetch(self, blob: Blob, holders: Sequence[str]) -> None:
         pause = _FIRST_PAUSE

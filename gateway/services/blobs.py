@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from ...aggregation import AggregationError, TensorFile, manifest_of, tagged_hash
+import numpy as np
+
+from ...aggregation import AggregationError, TensorFile, Tensors, manifest_of, tagged_hash
+from ...aggregation.tensors import segments
 from ...chaincode import records
 from ...chaincode.records import Blob, Job, Role, RoundState, refusals
 from ..admission import caller
@@ -162,12 +165,23 @@ async def digest_of(parts: Parts, stored: StoredBlob, kind: str) -> str:
             return tagged_hash("plan", content)
 
         def digest() -> str:
-            return manifest_of(TensorFile(io.BufferedReader(reader.file()))).digest
+            tensors = TensorFile(io.BufferedReader(reader.file()))
+            _require_finite(tensors)
+            return manifest_of(tensors).digest
 
         try:
             return await asyncio.to_thread(digest)
         except AggregationError as error:
             raise InvalidError(f"this is not a model in safetensors: {error}", code="MODEL_INVALID") from error
+
+
+def _require_finite(tensors: Tensors) -> None:
+    """A model with NaN or an infinity in it can't be trained from: every round would fail."""
+    for name, spec in tensors.specs.items():
+        if spec.dtype.startswith("F"):
+            for start, stop in segments(spec.size):
+                if not np.isfinite(tensors.read(name, start, stop)).all():
+                    raise InvalidError(f"the model's tensor {name} holds NaN or an infinity", code="MODEL_INVALID")
 
 
 def takes_part(job: Job, msp: str) -> bool:
