@@ -66,6 +66,8 @@ CODES: dict[str, tuple[ExitCode, str]] = {
         ExitCode.NOT_FOUND,
         "No network of that name has been brought up, or several and none was named.",
     ),
+    "NO_SUCH_ORGANISATION": (ExitCode.NOT_FOUND, "The network has no organisation of that name."),
+    "NO_SUCH_PROCESS": (ExitCode.NOT_FOUND, "The network runs no process of that name."),
     "ENVIRONMENT": (ExitCode.ENVIRONMENT, "This machine lacks something; the message says what."),
     "INTERNAL": (ExitCode.INTERNAL, "A fault of fedfabric; its report file is named."),
     "NETWORK_PROGRAMS": (ExitCode.ENVIRONMENT, "Fabric's programs can be neither found nor built."),

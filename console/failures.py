@@ -151,6 +151,10 @@ STATUS_EXITS = {
 
 
 def _of_gateway(error: BaseException) -> Failure | None:
+    if (archives := _loaded("gateway.archives")) and isinstance(error, archives.ArchiveError):
+        return bad_input(
+            str(error), remedy="give a folder of plain files alone: replace links by what they name, remove the rest"
+        )
     if (configuration := _loaded("gateway.configuration")) and isinstance(error, configuration.ConfigurationError):
         return bad_input(str(error), remedy="correct the file; see docs/reference for its keys")
     if (server := _loaded("gateway.server")) and isinstance(error, server.GatewayStartError):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .exit_codes import ExitCode
+from .failures import Failure
+
 if TYPE_CHECKING:
     from ..network import Credentials, Network, Organisation
     from ..network.specification import Role
@@ -58,8 +61,19 @@ async def hand_over(network: "Network", organisation: str) -> Handover:
 
 
 async def write_profile(network: "Network", organisation: str, name: str, role: str) -> Path:
-    """Enrol a person with a role, or take the certificate that they have, and write their profile."""
-    described = network.organisations[organisation]
+    """Enrol a person with a role, or take the certificate that they have, and write their profile.
+
+    Raises:
+        Failure: the network has no such organisation.
+    """
+    described = network.organisations.get(organisation)
+    if described is None:
+        raise Failure(
+            ExitCode.NOT_FOUND,
+            "NO_SUCH_ORGANISATION",
+            f"there is no organisation {organisation} in {network.spec.name}",
+            remedy=f"name one of {', '.join(network.organisations)}",
+        )
     person = await network.enrol(organisation, name, role=role)
     return _write(network.home / "profiles" / organisation / f"{name}.toml", _profile(network, described, person))
 

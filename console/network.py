@@ -289,5 +289,19 @@ def logs(
         states = run(network.runtime.states())
         show_rows([{"process": one} for one in sorted(states)], ["process"], empty="nothing runs")
         return
-    text = run(network.log(process, lines))
+    text = run(_log(network, process, lines))
     show({"process": process, "lines": text.splitlines()}) if chosen.format is Format.JSON else say(text)
+
+
+async def _log(network: "Network", process: str, lines: int) -> str:
+    from ..network import ProcessError
+
+    try:
+        return await network.log(process, lines)
+    except ProcessError as error:
+        raise Failure(
+            ExitCode.NOT_FOUND,
+            "NO_SUCH_PROCESS",
+            str(error),
+            remedy="fedfabric network logs without a name lists those that run",
+        ) from error

@@ -1,7 +1,9 @@
 import ast
 import errno
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydantic
 import pytest
@@ -9,6 +11,7 @@ from fedfabric.console import main
 from fedfabric.console.exit_codes import CODES, MEANINGS, ExitCode
 from fedfabric.console.failures import Failure, explain
 from fedfabric.console.job import ENDED_OTHERWISE
+from fedfabric.gateway.archives import ArchiveError, packed_size
 from fedfabric.gateway.configuration import ConfigurationError
 from fedfabric.gateway.errors import STATUS, ApiError, OutcomeUnknownError
 from fedfabric.network import errors as network_errors
@@ -193,3 +196,44 @@ def test_a_record_that_does_not_validate_names_its_field():
 def test_a_failure_explains_itself():
     failure = Failure(ExitCode.REFUSED, "CONFLICT", "taken")
     assert explain(failure) is failure
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """A network of two organisations, as far as commands look at it before they change anything."""
+
+    async def log(process, _lines):
+        raise network_errors.ProcessError(f"no process {process} has run here; there are logs of: peer0.cleveland")
+
+    found = SimpleNamespace(
+        organisations={"cleveland": None, "hungary": None}, spec=SimpleNamespace(name="heart"), log=log
+    )
+    monkeypatch.setattr("fedfabric.console.network.find", lambda _name: found)
+
+
+def test_a_user_of_an_organisation_that_is_not_there_is_not_found(capsys, network):
+    status, _, err = run(capsys, "network", "add-user", "nowhere", "ada", "--role", "steward")
+    assert status == ExitCode.NOT_FOUND
+    assert "name one of cleveland, hungary" in err
+
+
+def test_logs_of_a_process_that_is_not_there_are_not_found(capsys, network):
+    status, _, err = run(capsys, "network", "logs", "nosuch")
+    assert status == ExitCode.NOT_FOUND
+    assert "peer0.cleveland" in err
+    assert "to do:" in err
+
+
+@pytest.mark.parametrize("kind", ["empty", "link", "fifo"])
+def test_a_folder_that_is_no_data_set_is_bad_input(tmp_path, kind):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if kind == "link":
+        (folder / "a").symlink_to("/etc/hostname")
+    elif kind == "fifo":
+        os.mkfifo(folder / "a")
+    with pytest.raises(ArchiveError) as caught:
+        packed_size(folder)
+    failure = explain(caught.value)
+    assert failure.exit_code == ExitCode.BAD_INPUT
+    assert "plain files" in failure.remedy
