@@ -1,4 +1,8 @@
-"""A hostile plan: tries every way out of its sandbox and reports the errno of each as a metric, 0 where it got out."""
+"""A hostile plan: tries every way out of its sandbox and reports the errno of each as a metric, 0 where it got out.
+
+A way that is open changes nothing outside the test's own folder: what it plants it takes away, what it would set it
+sets to what it is, and mounts go where nothing is. Whoever breaks the sandbox to see the test fail keeps the machine.
+"""
 
 # ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH123, PTH208, PTH211, SIM115
 
@@ -69,6 +73,22 @@ def call(name, *arguments):
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+    return result
+
+
+def drop_segment(number: int) -> None:
+    LIBC.shmctl(number, 0, None)  # IPC_RMID
+
+
+def drop_queue(number: int) -> None:
+    LIBC.msgctl(number, 0, None)
+
+
+def plant(folder: Path) -> None:
+    """Make a file that was not there, and take it away again."""
+    planted = folder / f"fedfabric-planted-{os.getpid()}"
+    os.close(os.open(planted, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    planted.unlink()
 
 
 def attempts(secret: Path, data: Path, scratch: Path):
@@ -93,21 +113,25 @@ def attempts(secret: Path, data: Path, scratch: Path):
         "kill_all": lambda: os.kill(-1, 0),
         "kill_group": lambda: os.killpg(os.getpgid(0), 0),
         "signal_by_owner": lambda: fcntl.fcntl(open_data, fcntl.F_SETOWN, parent),
-        "signal_choice": lambda: fcntl.fcntl(open_data, 10, signal.SIGKILL),
+        "signal_choice": lambda: fcntl.fcntl(open_data, 10, signal.SIGURG),
         "owner_by_ioctl": lambda: fcntl.ioctl(open_data, 0x8901, parent.to_bytes(4, "little")),
         "file_attributes": lambda: fcntl.ioctl(open_data, 0x40086602, bytes(8)),
         "terminal_input": lambda: fcntl.ioctl(0, 0x5412, b"x"),
         "raise_limit": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 50, 1 << 50)),
-        "raise_limit_of_parent": lambda: resource.prlimit(parent, resource.RLIMIT_CPU, (1, 1)),
+        "raise_limit_of_parent": lambda: resource.prlimit(
+            parent, resource.RLIMIT_CPU, resource.getrlimit(resource.RLIMIT_CPU)
+        ),
         "priority": lambda: os.setpriority(os.PRIO_PROCESS, 0, -5),
-        "priority_of_parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
-        "affinity": lambda: os.sched_setaffinity(parent, {0}),
-        "scheduler": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+        "priority_of_parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent)),
+        "affinity": lambda: os.sched_setaffinity(parent, range(os.cpu_count())),
+        "scheduler": lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)),
         "become_another_user": lambda: os.setuid(1),
         "become_another_group": lambda: os.setgid(1),
         "new_session": os.setsid,
         "change_root": lambda: os.chroot("/"),
         **{name: lambda name=name: call(name, *ARGUMENTS.get(name, (0, 0, 0, 0, 0))) for name in SYSCALLS},
+        "shmget": lambda: drop_segment(call("shmget", 0, 4096, 0o1600)),
+        "msgget": lambda: drop_queue(call("msgget", 0, 0o1600)),
         "read_secret": secret.read_bytes,
         "list_secrets": lambda: os.listdir(secret.parent),
         "write_secret": lambda: secret.open("r+b").close(),
@@ -160,33 +184,31 @@ def attempts(secret: Path, data: Path, scratch: Path):
         "kernel_log": lambda: Path("/dev/kmsg").open("rb").close(),
         "block_device": lambda: Path("/dev/vda").open("rb").close(),
         "terminal": lambda: Path("/dev/tty").open("wb").close(),
-        "shared_memory": lambda: Path("/dev/shm/fedfabric-planted").write_bytes(b"x"),
-        "write_tmp": lambda: Path("/var/tmp/fedfabric-planted").write_bytes(b"x"),
-        "sysctl": lambda: Path("/proc/sys/kernel/hostname").write_text("x"),
+        "shared_memory": lambda: plant(Path("/dev/shm")),
+        "write_tmp": lambda: plant(Path("/var/tmp")),
+        "sysctl": lambda: Path("/proc/sys/kernel/hostname").open("r+b").close(),
         "cgroups": lambda: os.listdir("/sys/fs/cgroup"),
-        "own_libraries": lambda: (Path(torch.__file__).parent / "planted.py").write_text("x"),
+        "own_libraries": lambda: plant(Path(torch.__file__).parent),
     }.items()
 
 
 ARGUMENTS = {
     "io_uring_setup": (4, 0),
-    "mount": (b"none", b"/tmp", b"tmpfs", 0, 0),
-    "pivot_root": (b"/", b"/"),
+    "mount": (b"none", b"/nowhere-at-all", b"tmpfs", 0, 0),
+    "pivot_root": (b"/nowhere-at-all", b"/nowhere-at-all"),
     "unshare": (0x10000000,),
     "memfd_create": (b"x", 0),
     "personality": (0xFFFFFFFF,),
-    "add_key": (b"user", b"x", b"y", 1, -3),
+    "add_key": (b"user", b"x", b"y", 1, -1),
     "ptrace": (0, 0, 0, 0),
     "userfaultfd": (1,),
     "fsopen": (b"tmpfs", 0),
     "open_tree": (-100, b"/", 1),
-    "shmget": (0, 4096, 0o1600),
-    "msgget": (0, 0o1600),
     "inotify_init1": (0,),
-    "sethostname": (b"x", 1),
+    "sethostname": (os.uname().nodename.encode(), len(os.uname().nodename.encode())),
     "seccomp": (2, 0, 0),
     "pidfd_open": (os.getppid(), 0),
-    "fchmodat2": (-100, b"/", 0o777, 0),
+    "fchmodat2": (-100, b"/nowhere-at-all", 0o755, 0),
 }
 
 
@@ -256,6 +278,8 @@ def outcome(attempt) -> float:
         attempt()
     except OSError as error:
         return float(error.errno or -1)
+    except ValueError:
+        return -4.0
     except RuntimeError as error:
         return -2.0 if "thread" in str(error) else -3.0
     return 0.0

@@ -60,10 +60,7 @@ def escapes(request, workspace, plan_file, tmp_path_factory):
         )
         assert answer["ok"], (answer, (room / "out" / "trainer.log").read_text())
         found |= answer["result"]["metrics"]
-    intact(secret, data)
-    assert not (Path("/dev/shm") / "fedfabric-planted").exists()
-    assert not (Path("/var/tmp") / "fedfabric-planted").exists()
-    return request.param, found
+    return request.param, found, secret, data
 
 
 # listed by name, so that each is a test of its own; a name more or less in the plan fails the last test
@@ -91,19 +88,24 @@ kernel_memory kernel_log block_device terminal shared_memory write_tmp sysctl cg
 
 @pytest.mark.parametrize("name", CONTROLS.split())
 def test_a_plan_can_still_work(escapes, name):
-    _, found = escapes
+    _, found, *_ = escapes
     assert found[f"control.{name}"] == 0
 
 
 @pytest.mark.parametrize("name", ATTEMPTS.split())
 def test_no_way_leads_out(escapes, name):
-    layer, found = escapes
+    layer, found, *_ = escapes
     allowed = HIDDEN if layer != "layer 1" or name in DEVICES else REFUSALS
     assert found[name] in allowed, errno.errorcode.get(int(found[name]), found[name])
 
 
+def test_keys_and_data_are_as_they_were(escapes):
+    *_, secret, data = escapes
+    intact(secret, data)
+
+
 def test_every_attempt_of_the_plan_is_looked_at(escapes):
-    _, found = escapes
+    _, found, *_ = escapes
     assert set(found) == {f"control.{name}" for name in CONTROLS.split()} | set(ATTEMPTS.split())
 
 
