@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .failures import check_state
 from .output import Format, Output, say, show, show_rows
 from .session import Profile, ask
 
@@ -100,5 +101,8 @@ def list_(
       fedfabric access list --state requested
       fedfabric access list --dataset HungaryMSP/heart --output json
     """
+    from ..chaincode.records import AccessState
+
+    check_state(state, AccessState)
     found = ask(profile, lambda client: client.access.list(dataset=dataset, state=state))
     show_rows(found, COLUMNS, empty="no such request")

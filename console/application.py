@@ -84,6 +84,9 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return ExitCode.SUCCESS
     except Exception as error:
+        if isinstance(error, USAGE_ERROR) and type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(str(error).rstrip() + "\n")
+            return ExitCode.SUCCESS
         failure = _of_usage(error) if isinstance(error, USAGE_ERROR) else explain(error)
         _report(failure)
         return failure.exit_code
@@ -94,8 +97,6 @@ def _of_usage(error: BaseException) -> Failure:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "fedfabric"
     what = error.format_message()  # type: ignore[attr-defined]
-    if not what.strip():  # a group without a command shows its help and is no failure of anybody's
-        what = "no command given"
     return Failure(ExitCode.USAGE, "USAGE", what, where=command, remedy=f"see {command} --help")
 
 

@@ -12,13 +12,51 @@ import time
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from .exit_codes import ExitCode
 
+if TYPE_CHECKING:
+    from enum import StrEnum
+
+    from pydantic_core import ErrorDetails
+
 EXTRAS = {"torch": "train", "landlock": "train", "pyseccomp": "train", "testcontainers": "docker"}
 EXTRAS |= {"matplotlib": "demo", "sklearn": "demo"}
+
+
+OPTIONS = {
+    ("Plan", "clip"): "--clip",
+    ("Plan", "rounds"): "--rounds",
+    ("Plan", "approval_ms"): "--approval-minutes",
+    ("Plan", "update_ms"): "--update-seconds",
+    ("Plan", "attest_ms"): "--attest-seconds",
+    ("SubmitJob", "id"): "JOB",
+    ("SubmitJob", "title"): "--title",
+    ("SubmitJob", "budget"): "--budget",
+    ("MintRequest", "id"): "ID",
+    ("MintRequest", "amount"): "--amount",
+    ("MintRequest", "owner"): "--for",
+    ("RequestAccess", "id"): "--id",
+    ("RequestAccess", "dataset"): "DATASET",
+    ("RequestAccess", "purpose"): "--purpose",
+    ("RequestAccess", "note"): "--note",
+    ("RegisterDataset", "name"): "NAME",
+    ("DatasetTerms", "title"): "--title",
+    ("DatasetTerms", "description"): "--description",
+    ("DatasetTerms", "samples"): "--samples",
+    ("DatasetTerms", "licence"): "--licence",
+    ("DatasetTerms", "price"): "--price",
+    ("DatasetTerms", "jurisdiction"): "--jurisdiction",
+    ("DatasetTerms", "retention_days"): "--retention-days",
+    ("Column", "name"): "--column",
+    ("Column", "type"): "--column",
+    ("OrganisationSpec", "name"): "ORGANISATION",
+    ("OrganisationSpec", "msp_id"): "--msp-id",
+}
+"""The option or argument that a field of a record was given by: (record, field) → its name on the command line."""
 
 
 class Failure(Exception):  # noqa: N818  it is an outcome for the user, made from any room's error
@@ -48,6 +86,16 @@ class Failure(Exception):  # noqa: N818  it is an outcome for the user, made fro
 def bad_input(what: str, *, where: str = "", remedy: str = "", field: str = "") -> Failure:
     """A file or value that the user gave is wrong."""
     return Failure(ExitCode.BAD_INPUT, "BAD_INPUT", what, where=where, remedy=remedy, field=field)
+
+
+def check_state(given: str, states: "type[StrEnum]") -> None:
+    """Refuse a state that nothing can be in, rather than answer that nothing is in it.
+
+    Raises:
+        Failure: it is neither empty nor one of ``states``.
+    """
+    if given and given not in {state.value for state in states}:
+        raise bad_input(f"there is no state {given}", field="--state", remedy=f"one of {', '.join(states)}")
 
 
 def environment(what: str, *, where: str = "", remedy: str = "") -> Failure:
@@ -97,15 +145,43 @@ def _of_extras(error: BaseException) -> Failure | None:
 def _of_validation(error: BaseException) -> Failure | None:
     if not isinstance(error, pydantic.ValidationError):
         return None
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
     others = error.error_count() - 1
     field = ".".join(map(str, first["loc"]))
+    option = OPTIONS.get((error.title, field), "")
+    given = f"{first['input']!r}: " if isinstance(first["input"], str | int | float) else ""
     return bad_input(
-        f"{first['msg']}" + (f" (and {others} more)" if others else ""),
+        f"{given}{_in_words(first)}" + (f" (and {others} more)" if others else ""),
         where=error.title,
-        field=field,
-        remedy=f"correct {field}" if field else "correct the value",
+        field=option or field,
+        remedy=f"correct {option or field}" if option or field else "correct the value",
     )
+
+
+WORDS = {
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_short": "at least {min_length} must be given",
+    "too_long": "at most {max_length} may be given",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "enum": "must be one of {expected}",
+    "literal_error": "must be one of {expected}",
+    "missing": "must be given",
+    "extra_forbidden": "is not known here",
+}
+"""What a value must be, by pydantic's type of the error, whose context fills the gaps."""
+
+
+def _in_words(wrong: "ErrorDetails") -> str:
+    """What a value must be, without the words of the library that checks it."""
+    from ..chaincode.records.patterns import explain as pattern_in_words
+
+    limits = wrong.get("ctx", {})
+    if wrong["type"] == "string_pattern_mismatch":
+        return pattern_in_words(limits["pattern"])
+    words = WORDS.get(wrong["type"])
+    return words.format(**limits) if words else wrong["msg"].removeprefix("Value error, ")
 
 
 def _loaded(module: str) -> ModuleType | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exit_codes import ExitCode
-from .failures import Failure, bad_input
+from .failures import Failure, bad_input, check_state, explain
 from .job_lines import figures, round_line, show_job
 from .output import Format, Output, chosen, plain, say, show, show_line, show_rows
 from .session import Profile, ask
@@ -261,6 +261,9 @@ def list_(
     Example:
       fedfabric job list --state submitted
     """
+    from ..chaincode.records import JobState
+
+    check_state(state, JobState)
     found = ask(profile, lambda client: client.jobs.list(state=state))
     show_rows(
         found,
@@ -340,9 +343,8 @@ def _server_step(text: str) -> "ServerOptimizer":
     try:
         return ServerOptimizer(name=name, parameters={key: value for key, _, value in pairs})
     except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
         raise bad_input(
-            f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}",
+            explain(error).what,
             field="--server",
             remedy="write numbers as decimals, 0.001 rather than 1e-3",
         ) from error

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pydantic
 import pytest
+from fedfabric.chaincode.records import Blob, MintRequest, Plan, SubmitJob
 from fedfabric.console import main
 from fedfabric.console.exit_codes import CODES, MEANINGS, ExitCode
 from fedfabric.console.failures import Failure, explain
@@ -237,3 +238,51 @@ def test_a_folder_that_is_no_data_set_is_bad_input(tmp_path, kind):
     failure = explain(caught.value)
     assert failure.exit_code == ExitCode.BAD_INPUT
     assert "plain files" in failure.remedy
+
+
+@pytest.mark.parametrize(("arguments", "told"), [([], "gateway"), (["network"], "add-org"), (["demo"], "training")])
+def test_a_group_alone_shows_its_help_and_is_no_error(capsys, arguments, told):
+    status, out, err = run(capsys, *arguments)
+    assert status == ExitCode.SUCCESS
+    assert out.startswith("Usage: fedfabric")
+    assert told in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(("group", "wrong", "right"), [("job", "finishd", "finished"), ("access", "open", "withdrawn")])
+def test_a_state_that_nothing_can_be_in_is_refused_and_the_states_are_named(capsys, group, wrong, right):
+    status, _, err = run(capsys, group, "list", "--state", wrong)
+    assert status == ExitCode.BAD_INPUT
+    assert right in err
+    assert "--state" in err
+
+
+BLOB = Blob(address="1" * 64, digest="2" * 64, size=10)
+TIMES = {"approval_ms": 1000, "update_ms": 1000, "attest_ms": 1000}
+
+
+def a_plan(**changes):
+    return Plan(**{"bundle": BLOB, "model": BLOB, "clip": "1", "rounds": 2, **TIMES, **changes})
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "told"),
+    [
+        (lambda: a_plan(clip="-1"), "--clip", "'-1': must be a non-negative decimal number"),
+        (lambda: a_plan(clip="nan"), "--clip", "'nan': must be a non-negative decimal number"),
+        (lambda: a_plan(clip="0"), "--clip", "'0': must be more than 0"),
+        (lambda: a_plan(rounds=0), "--rounds", "0: must be at least 1"),
+        (lambda: SubmitJob(id="Heart 1", plan=a_plan(), datasets=()), "JOB", "a-z, 0-9"),
+        (lambda: SubmitJob(id="h", plan=a_plan(), datasets=(), title="x" * 201), "--title", "at most 200 characters"),
+        (lambda: SubmitJob(id="h", plan=a_plan(), datasets=()), "datasets", "at least 1 must be given"),
+        (lambda: MintRequest(id="m", owner="ClevelandMSP", amount="-1"), "--amount", "must be a positive integer"),
+    ],
+    ids=str,
+)
+def test_a_value_that_does_not_fit_is_worded_for_people_and_names_its_option(make, option, told):
+    with pytest.raises(pydantic.ValidationError) as caught:
+        make()
+    failure = explain(caught.value)
+    assert failure.field == option
+    assert told in failure.what
+    assert "String should" not in failure.what
