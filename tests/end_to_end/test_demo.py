@@ -5,6 +5,7 @@ import re
 import signal
 
 import pytest
+from fedfabric.network.pytest_plugin import engine_answers
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
 
@@ -95,9 +96,8 @@ def test_an_interrupted_demo_leaves_nothing_running(machine, moment):
 
 
 @pytest.mark.docker
-def test_an_interrupted_demo_leaves_no_container(machine, network_runtime):
-    if network_runtime != "docker":
-        pytest.skip("the case above")
+@pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers")
+def test_an_interrupted_demo_leaves_no_container(machine):
     interrupt(machine, start(machine, "--runtime", "docker"), "Fabric network", control=machine.containers)
 
 
