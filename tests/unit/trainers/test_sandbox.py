@@ -161,3 +161,22 @@ def test_bubblewrap_shows_of_the_package_what_trainers_import_alone(tmp_path):
     command = sandbox.bubblewrap_arguments(program, tmp_path, inner)
     seen = subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
     assert set(seen) - {"__pycache__"} == allowed
+
+
+def test_a_child_of_root_gives_up_every_capability():
+    program = (
+        "from fedfabric.trainers import sandbox; sandbox.drop_capabilities()\n"
+        "print(*[line.split()[1] for line in open('/proc/self/status') if line.startswith(('CapPrm', 'CapEff'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert found == ["0" * 16] * 2
+
+
+def test_limits_can_not_be_raised_again():
+    program = (
+        "import resource\nfrom fedfabric.trainers import sandbox\n"
+        "sandbox.limit_resources(sandbox.Limits(file_bytes=1000)); sandbox.drop_capabilities()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "not allowed to raise maximum limit" in result.stderr
