@@ -7,6 +7,7 @@ import typer
 
 from .exit_codes import ExitCode
 from .failures import Failure, bad_input, check_state, explain
+from .initial_model import check_form, check_values
 from .job_lines import figures, round_line, show_job
 from .output import Format, Output, chosen, plain, say, show, show_line, show_rows
 from .session import Profile, ask
@@ -69,10 +70,14 @@ def submit(
     from ..chaincode.records import Plan, SubmitJob
 
     optimizer = _server_step(server)
+    if model:
+        check_values(model)
 
     async def submitted(client: "Client") -> "Job":
         datasets = [await _use(client, text) for text in data]
         bundle = await client.blobs.upload_plan(plan)
+        if model:
+            await check_form(client, model, bundle, seed)
         initial = await (client.blobs.upload_model(model) if model else client.models.initialise(bundle, seed=seed))
         request = SubmitJob(
             id=identifier,

@@ -1,10 +1,12 @@
 """Each command that speaks to a gateway: what it asks of the client, and the JSON that it prints."""
 
 import json
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import fedfabric.gateway
+import numpy as np
 import pytest
+from fedfabric.aggregation import MemoryTensors, write_tensors
 from fedfabric.chaincode.records import (
     AccessRequest,
     AccessState,
@@ -93,19 +95,21 @@ class FakePart:
 
         def call(*arguments, **options):
             self._client.calls.append((name, arguments, options))
-            return FakeCall(self._client.answers[name])
+            return FakeCall(self._client.answers[name], arguments)
 
         return call
 
 
 class FakeCall:
-    def __init__(self, answer):
-        self._answer = answer
+    def __init__(self, answer, arguments=()):
+        self._answer, self._arguments = answer, arguments
 
     def __await__(self):
         async def give():
             if isinstance(self._answer, Exception):
                 raise self._answer
+            if isinstance(self._answer, FunctionType):
+                return self._answer(*self._arguments)
             return self._answer
 
         return give().__await__()
@@ -289,6 +293,13 @@ def test_token_balance(capsys, client):
     assert client.calls == [("tokens.balance", ("job:heart-1",), {})]
 
 
+WEIGHTS = {"weight": np.array([1, 2], "f4"), "bias": np.array([0], "f4")}
+
+
+def save_file(path, **tensors):
+    write_tensors(path, MemoryTensors(tensors))
+
+
 def submit(capsys, client, tmp_path, *more):
     (tmp_path / "plan.zip").write_bytes(b"plan")
     return run(capsys, "job", "submit", "heart-1", "--plan", tmp_path / "plan.zip", *more, "--output", "json")
@@ -320,10 +331,12 @@ def test_job_submit_looks_grants_up_uploads_and_asks_for_all_of_it(capsys, clien
 
 
 def test_own_data_needs_no_grant_and_a_named_grant_is_taken_as_it_is(capsys, client, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"model")
+    save_file(tmp_path / "model.safetensors", **WEIGHTS)
     client.answers |= {
         "datasets.show": OWN,
         "blobs.upload_plan": BLOB,
+        "models.initialise": BLOB,
+        "blobs.fetch": lambda _, target: save_file(target, **WEIGHTS),
         "blobs.upload_model": BLOB,
         "jobs.submit": JOB,
     }
@@ -332,7 +345,49 @@ def test_own_data_needs_no_grant_and_a_named_grant_is_taken_as_it_is(capsys, cli
     client.answers["datasets.show"] = FOREIGN
     submit(capsys, client, tmp_path, "--data", f"{FOREIGN.id}@r9", "--model", tmp_path / "model.safetensors")
     assert client.calls[-1][1][0].datasets[0].grant == "r9"
-    assert "models.initialise" not in {name for name, _, _ in client.calls}
+    assert "blobs.upload_model" in {name for name, _, _ in client.calls}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"weight": np.array([1, np.nan], "f4")}, "weight: element 1 is NaN"),
+        ({"weight": np.array([np.inf, 1], "f4")}, "weight: element 0 is NaN, infinite"),
+        ({"weight": np.array([1e39, 1], "f8")}, "weight: element 0 is NaN, infinite or too large for float32"),
+        ({"weight": np.ones(3, "f4")}, "weight: F32 of shape [3], the plan's model has F32 of shape [2]"),
+        ({"weight": np.ones(2, "f8")}, "weight: F64 of shape [2], the plan's model has F32 of shape [2]"),
+        ({"other": np.ones(1, "f4")}, "other: the plan's model has no such tensor"),
+        ({"bias": None}, "bias: the plan's model has this tensor, the file has not"),
+    ],
+    ids=["nan", "infinite", "overflow", "shape", "type", "too many", "missing"],
+)
+def test_an_initial_model_that_the_plan_cannot_start_from_is_refused_before_the_job(
+    capsys, client, tmp_path, changes, told
+):
+    client.answers |= {
+        "datasets.show": OWN,
+        "blobs.upload_plan": BLOB,
+        "models.initialise": BLOB,
+        "blobs.fetch": lambda _, target: save_file(target, **WEIGHTS),
+        "blobs.upload_model": BLOB,
+        "jobs.submit": JOB,
+    }
+    given = {name: value for name, value in {**WEIGHTS, **changes}.items() if value is not None}
+    save_file(tmp_path / "model.safetensors", **given)
+    status, _, err = submit(capsys, client, tmp_path, "--data", OWN.id, "--model", tmp_path / "model.safetensors")
+    assert status == ExitCode.BAD_INPUT
+    error = json.loads(err)["error"]
+    assert error["what"].startswith(told)
+    assert (error["field"], error["where"]) == ("--model", str(tmp_path / "model.safetensors"))
+    assert not {"blobs.upload_model", "jobs.submit"} & {name for name, _, _ in client.calls}
+
+
+def test_a_file_that_is_no_model_is_refused_before_anything_is_sent(capsys, client, tmp_path):
+    (tmp_path / "model").write_bytes(b"no model at all")
+    status, _, err = submit(capsys, client, tmp_path, "--data", OWN.id, "--model", tmp_path / "model")
+    assert status == ExitCode.BAD_INPUT
+    assert "not a model in safetensors" in err
+    assert client.calls == []
 
 
 def test_data_without_a_grant_is_refused_before_anything_is_sent(capsys, client, tmp_path):
@@ -473,7 +528,7 @@ def test_the_client_that_is_faked_has_the_calls_that_are_faked():
         "access": "request grant revoke list",
         "tokens": "approve_mint mint balance",
         "jobs": "submit review approve refuse add watch cancel list show",
-        "blobs": "upload_plan upload_model",
+        "blobs": "upload_plan upload_model fetch",
         "models": "initialise fetch",
         "audit": "export",
     }.items():
