@@ -77,6 +77,15 @@ def test_a_record_goes_over_the_wire_and_back() -> None:
     assert to_record(to_message(job, records_pb2.SubmitJob), records.SubmitJob) == job
 
 
+def test_a_record_of_the_ledger_goes_over_the_wire_without_its_version_mark() -> None:
+    update = records.Update(
+        job="j", round=1, attempt=1, msp="AMSP", blob=BLOB, samples=1, metrics={"v": 1, "loss": -5, "time.training": 0}
+    )
+    owner = records.Owner(msp="AMSP", dataset="AMSP/x", version=1, digest="c" * 64, samples=1, grant=None)
+    for record in (update, owner):
+        assert to_record(to_message(record), type(record)) == record
+
+
 def test_absent_is_not_zero_where_the_record_knows_the_difference() -> None:
     assert to_record(records_pb2.DatasetUse(dataset="AMSP/x", version=1), records.DatasetUse).grant is None
     update = records.CommitUpdate(job="j", round=1, attempt=1, blob=BLOB, samples=1)

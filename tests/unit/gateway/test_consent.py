@@ -226,6 +226,48 @@ async def test_a_retired_data_set_is_not_used(tmp_path: Path) -> None:
     case.model.close()
 
 
+def test_a_data_set_whose_record_is_not_the_one_that_was_signed_is_refused(case: Case) -> None:
+    case.follow()
+
+    def other_bytes(dataset: dict) -> dict:
+        dataset["terms"]["blob"]["address"] = "f" * 64
+        return dataset
+
+    case.forge(dataset_key(f"{ME}/heart"), other_bytes)
+    refused(case, "DATASET_RETIRED")
+
+
+def test_anothers_write_under_an_own_key_does_not_take_the_evidence_away(case: Case) -> None:
+    other = case.ledger.houses[SUBMITTER].person("client", "steward")
+    arguments = (b"training:approve", canonical_json({"job": JOB, "digest": case.run.job["digest"]}))
+    case.ledger.cut([case.ledger.envelope(other, CHAINCODE, arguments, {}, {decision_key(JOB, ME): b"{}"})])
+    assert case.check().grant is not None
+
+
+async def test_a_grant_that_is_over_is_none(tmp_path: Path) -> None:
+    run = Run(tmp_path, RunSettings(rounds=1))
+    await run.found()
+    ledger, expires = run.ledger, run.ledger.now + 100_000
+    await run.offer((SUBMITTER, THIRD))
+    terms = {
+        "title": "Heart disease",
+        "blob": {"address": "ab" * 32, "digest": "cd" * 32, "size": 1000},
+        "samples": run.samples[ME],
+        "licence": "CC-BY-4.0",
+        "purposes": ["training"],
+        "jurisdiction": "CH",
+    }
+    await ledger.submit(ME, "steward", "datasets:register", {"name": "heart", "terms": terms})
+    asked = {"id": run.grant(ME), "dataset": f"{ME}/heart", "version": 1, "purpose": "training"}
+    await ledger.submit(SUBMITTER, "scientist", "access:request", asked)
+    await ledger.submit(ME, "steward", "access:grant", {"id": run.grant(ME), "expires_ms": expires})
+    await run.start()
+    case = Case(run, tmp_path)
+    case.check(now_ms=expires - 1)
+    refused(case, "GRANT_EXPIRED", now_ms=expires)
+    case.model.close()
+
+
 def test_a_grant_for_another_requester_or_version_is_refused(case: Case) -> None:
     case.follow()
 

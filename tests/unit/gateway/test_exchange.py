@@ -12,8 +12,9 @@ import pytest
 from fedfabric.aggregation import merkle_leaf, merkle_root_of_digests
 from fedfabric.chaincode.records import Blob, Consortium, Member
 from fedfabric.gateway.blobs import BlobStore
-from fedfabric.gateway.errors import NotFoundError
+from fedfabric.gateway.errors import CorruptError, NotFoundError
 from fedfabric.gateway.exchange import Exchange, PeerCredentials
+from fedfabric.gateway.headings import check_heading
 from fedfabric.gateway.limits import Deadlines, Limits
 from fedfabric.gateway.segments import SEGMENT_BYTES
 from fedfabric.gateway.trust import Membership, Trust
@@ -178,6 +179,26 @@ LIES = {
     "too few segments": Holder(parts=PARTS[:2]),
     "a heading without end": Holder(parts=[], stalls=True),
 }
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        _heading(leaves=b"".join(reversed(LEAVES))),
+        _heading(leaves=b""),
+        _heading(leaves=b"".join(LEAVES)[:-1]),
+        _heading(leaves=b"".join(LEAVES) + LEAVES[0]),
+        _heading(size=BLOB.size - 1),
+        _heading(size=-1),
+        _heading(size=1 << 60),
+    ],
+)
+def test_a_heading_that_lies_is_refused_before_any_segment(heading) -> None:
+    with pytest.raises(CorruptError):
+        check_heading(heading(), BLOB.address, BLOB.size, 1 << 30)
+    assert check_heading(_heading()(), BLOB.address, BLOB.size, 1 << 30) == LEAVES
+    with pytest.raises(CorruptError, match="at most 5"):
+        check_heading(_heading()(), BLOB.address, None, 5)
 
 
 @pytest.mark.parametrize("lie", LIES)

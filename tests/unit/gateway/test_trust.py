@@ -120,6 +120,13 @@ def test_an_intermediate_authority_of_the_configuration_is_followed() -> None:
     assert trust.identify(issued, NOW).msp_id == "AlphaMSP"
 
 
+def test_a_root_that_is_no_authority_issues_nobody() -> None:
+    plain = Authority("alpha ca", ca=False)
+    trust = Trust({"AlphaMSP": Membership("AlphaMSP", (plain.pem,))})
+    with pytest.raises(UntrustedError):
+        trust.identify(plain.issue("eve"), NOW)
+
+
 def test_a_revoked_certificate_is_refused_and_a_forged_list_revokes_nothing() -> None:
     issued = ALPHA.issue("ann")
     trust = Trust({"AlphaMSP": Membership("AlphaMSP", (ALPHA.pem,), revocation_lists=(ALPHA.revoke(issued),))})
