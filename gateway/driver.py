@@ -322,13 +322,8 @@ class Driver:
         outcome = self._journal.outcome(action.job, action.round, action.attempt)
         if outcome is None:
             return
-        try:
-            _, consent = await self._consented(job, current)
-        except ConsentError as error:
-            # Revoked since it was trained under: the sum needs no data and is attested, the model is not vouched for.
-            log.warning("round.not_evaluated", job=job.id, round=current.number, reason=str(error))
-            self._reject_unseen(action)
-            return
+        # Without consent (revoked since it was trained under) this is given up, and the model not vouched for.
+        _, consent = await self._consented(job, current)
         await self._workshop.fetch_for_training(job, current)
         before = self._model.attestation(job.id, current.number - 1, self._me) if current.number > 1 else None
         await self._workshop.evaluate(
