@@ -1,12 +1,14 @@
 """``fedfabric audit``: taking the evidence away, and checking it without trusting anybody."""
 
+import re
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .exit_codes import ExitCode
-from .failures import bad_input
+from .failures import Failure, bad_input
 from .output import Format, Output, chosen, say, show
 from .session import Profile, ask
 
@@ -33,7 +35,14 @@ def export(
       fedfabric audit verify evidence heart-1 --genesis HASH
     """
     folder = to or Path(f"{job}.audit")
-    show(ask(profile, lambda client: client.audit.export(job, folder)))
+    new = not folder.exists()
+    try:
+        exported = ask(profile, lambda client: client.audit.export(job, folder))
+    except BaseException:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)  # a part of the evidence proves nothing
+        raise
+    show(exported)
     say(f"next: fedfabric audit verify {folder} {job} --genesis HASH, with a hash that you did not get from there")
 
 
@@ -73,10 +82,50 @@ def verify(
             remedy="give its hash with --genesis, or the block with --genesis-block; not from the evidence itself",
         )
     report = verify_job(folder, None, genesis or genesis_hash(genesis_block or Path()), job)
+    made_for = exported_for(folder)
+    if not report.job_state and len(report.findings) == 1:  # the chain holds, and has no such job
+        known = jobs_in(folder)
+        raise Failure(
+            ExitCode.NOT_FOUND,
+            "UNKNOWN_JOB",
+            f"no job {job} is on this ledger" + (f"; the folder was exported for {made_for}" if made_for else ""),
+            where=str(folder),
+            remedy=f"name one of {', '.join(known)}" if known else "this ledger has no job yet",
+        )
     if chosen.format is Format.JSON:
         show(report.to_dict())
     else:
         for line in report.lines():
             say(line)
+        if not report.verified and made_for not in {"", job}:
+            say(f"the folder was exported for the job {made_for}: it need not hold what {job} needs")
     if not report.verified:
         raise typer.Exit(ExitCode.AUDIT_FAILED)
+
+
+def exported_for(folder: Path) -> str:
+    """The job that an export's README names, "" if it can't be told; a hint, which proves nothing."""
+    try:
+        with (folder / "README.txt").open(encoding="utf-8") as file:
+            found = re.match(r"Evidence of the training job ([a-z0-9._-]{1,64}), ", file.readline(200))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found[1] if found else ""
+
+
+def jobs_in(folder: Path) -> list[str]:
+    """The ids of the jobs in a folder of blocks, in order of their names."""
+    from ..chaincode.records import job_key
+    from ..fabric.blocks import read_blocks
+
+    start, _, end = job_key("*").partition("*")
+    blocks = folder / "blocks"
+    keys = {
+        write.key
+        for block in read_blocks(blocks if blocks.is_dir() else folder)
+        for transaction in block.transactions
+        if transaction.action
+        for access in transaction.action.accesses
+        for write in access.writes
+    }
+    return sorted(key.removeprefix(start).removesuffix(end) for key in keys if key.startswith(start))

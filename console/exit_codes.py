@@ -47,7 +47,7 @@ MEANINGS: dict[ExitCode, tuple[str, str]] = {
     ),
     ExitCode.UNKNOWN_OUTCOME: (
         "The transaction was sent and its fate is not known. It may still be committed.",
-        "Run the same command again: equal content is success, never a second time.",
+        "Look with the matching list or show; data register and job submit may be refused when repeated.",
     ),
     ExitCode.JOB_ENDED_OTHERWISE: ("The job that was watched was refused, cancelled or aborted.", "See job show."),
     ExitCode.AUDIT_FAILED: ("The audit found a link that does not hold.", "The report names the link."),

@@ -203,8 +203,68 @@ def _of_network(error: BaseException) -> Failure | None:
     }
     name = type(error).__name__
     code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Error")).upper()
-    # These errors say what, where and what to do in their own words.
-    return Failure(exits.get(name, ExitCode.UNAVAILABLE), f"NETWORK_{code}", str(error))
+    return Failure(
+        exits.get(name, ExitCode.UNAVAILABLE), f"NETWORK_{code}", str(error), remedy=remedy_for(f"NETWORK_{code}")
+    )
+
+
+REMEDIES = {
+    "PROFILE": "fedfabric network up writes profiles below the network's folder, profiles/ORGANISATION/USER.toml: "
+    "name one with --profile or FEDFABRIC_PROFILE",
+    "CONFIGURATION": "correct the file; see docs/reference for its keys",
+    "NETWORK": "see fedfabric network status, and fedfabric network logs PROCESS",
+    "NETWORK_PROGRAMS": "install what the message names (Go, git, or Docker), then fedfabric network up again",
+    "NETWORK_SPECIFICATION": "correct network.yaml, or the name that was given; see fedfabric network up --help",
+    "NETWORK_STATE": "do what the message says; see fedfabric network status",
+    "NETWORK_PORT": "end the program that holds the port, then fedfabric network up again",
+    "NETWORK_PROCESS": "see fedfabric network logs PROCESS; fedfabric network up starts what is missing",
+    "NETWORK_READINESS": "see fedfabric network status, then fedfabric network up again",
+    "NETWORK_ONBOARDING": "see fedfabric network status, then give the same command again",
+    "GATEWAY_START": "correct what the message names in gateway.toml; fedfabric network status says whether the "
+    "network is up",
+    "GATEWAY_UNAVAILABLE": "fedfabric gateway start --config GATEWAY_TOML, if it does not run; else see the address in "
+    "the profile",
+    "GATEWAY_TIMEOUT": "see fedfabric gateway status, then give the same command again",
+    "GATEWAY_STOPPING": "fedfabric gateway start --config GATEWAY_TOML, once it has stopped",
+    "NOT_SYNCHRONISED": "wait until the gateway has read the channel: fedfabric gateway status --wait 60",
+    "PEER_UNAVAILABLE": "see fedfabric network status; fedfabric network up starts what is missing",
+    "ENDORSEMENT_FAILED": "see fedfabric network status, then give the same command again",
+    "TRANSACTION_CONFLICT": "give the same command again",
+    "ENDORSEMENTS_INSUFFICIENT": "give the same command again",
+    "OUTCOME_UNKNOWN": "look with the matching list or show before you give the same command again",
+    "CALLER_ROLE_REQUIRED": "give --profile of a user with that role; fedfabric network add-user makes one",
+    "ROLE_REQUIRED": "give --profile of a user with that role; fedfabric network add-user makes one",
+    "OTHER_ORGANISATION": "give --profile of your own organisation, whose gateway it names",
+    "CERTIFICATE_UNKNOWN": "give --profile of a user of this network; fedfabric network up writes them anew",
+    "NOT_OWNER": "give --profile of the organisation that owns it",
+    "NOT_A_MEMBER": "give --profile of a member of the consortium",
+    "NOT_A_PARTICIPANT": "give --profile of an organisation that has a part in the job: fedfabric job show JOB",
+    "FUNDS_MISSING": "see fedfabric token balance; fedfabric token mint makes more",
+    "QUORUM_MISSING": "operators of other members give the same command with their own --profile",
+    "GRANT_MISSING": "fedfabric access request MSP/NAME --id ID; its owner then grants it",
+    "GRANT_REVOKED": "fedfabric access request MSP/NAME with a new --id",
+    "GRANT_EXPIRED": "fedfabric access request MSP/NAME with a new --id",
+    "UNKNOWN_DATASET": "fedfabric data list shows all",
+    "UNKNOWN_REQUEST": "fedfabric access list shows all",
+    "UNKNOWN_JOB": "fedfabric job list shows all",
+    "UNKNOWN_ROUND": "fedfabric job show JOB lists its rounds",
+    "MODEL_UNKNOWN": "fedfabric job show JOB lists its rounds; without --round it is the latest model",
+    "DIGEST_DIFFERS": "fedfabric job review JOB shows the digest to approve",
+    "CONFLICT": "choose another id: what is on the ledger under this one has other content",
+    "WRONG_STATE": "see where it stands with the matching show or list",
+    "DEADLINE_PASSED": "its time is over; submit anew with a longer one",
+    "PLAN_INVALID": "make the bundle with fedfabric plan build",
+    "PLAN_FAILED": "correct the plan, then fedfabric plan build",
+    "MODEL_INVALID": "name a model in safetensors, of finite numbers",
+    "STORE_FULL": "free some space where the gateway keeps its blobs, then give the same command again",
+}
+"""What to do about the frequent codes; the rest is in the reference of error codes."""
+
+
+def remedy_for(code: str) -> str:
+    """What a user can do about a code."""
+    general = REMEDIES["NETWORK"] if code.startswith("NETWORK_") else f"see docs/reference/errors.md, {code}"
+    return REMEDIES.get(code, general)
 
 
 STATUS_EXITS = {
@@ -232,9 +292,10 @@ def _of_gateway(error: BaseException) -> Failure | None:
             str(error), remedy="give a folder of plain files alone: replace links by what they name, remove the rest"
         )
     if (configuration := _loaded("gateway.configuration")) and isinstance(error, configuration.ConfigurationError):
-        return bad_input(str(error), remedy="correct the file; see docs/reference for its keys")
+        code = "PROFILE" if str(error).startswith("no profile") else "CONFIGURATION"
+        return bad_input(str(error), remedy=remedy_for(code))
     if (server := _loaded("gateway.server")) and isinstance(error, server.GatewayStartError):
-        return Failure(ExitCode.ENVIRONMENT, "GATEWAY_START", str(error))
+        return Failure(ExitCode.ENVIRONMENT, "GATEWAY_START", str(error), remedy=remedy_for("GATEWAY_START"))
     if (errors := _loaded("gateway.errors")) and isinstance(error, errors.ApiError):
         return Failure(
             STATUS_EXITS.get(error.status.name, ExitCode.REFUSED),
@@ -242,7 +303,7 @@ def _of_gateway(error: BaseException) -> Failure | None:
             error.text,
             where=f"transaction {error.transaction_id}" if error.transaction_id else "",
             field=error.field,
-            remedy=f"see docs/reference/errors.md, {error.code}",
+            remedy=remedy_for(error.code),
         )
     return None
 
@@ -259,7 +320,7 @@ def _of_trainers(error: BaseException) -> Failure | None:
     if (errors := _loaded("trainers.errors")) is None or not isinstance(error, errors.TrainerError):
         return None
     exit_code = ExitCode.ENVIRONMENT if isinstance(error, errors.SandboxError) else ExitCode.BAD_INPUT
-    return Failure(exit_code, error.code, error.text, remedy=f"see docs/reference/errors.md, {error.code}")
+    return Failure(exit_code, error.code, error.text, remedy=remedy_for(error.code))
 
 
 def _of_audit(error: BaseException) -> Failure | None:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Format, Output, show
+from .output import Format, Output, say, show
 from .session import Profile, ask
 
 if TYPE_CHECKING:
-    from ..gateway import Client
+    from ..chaincode.records import Blob
+    from ..gateway import Client, JobReport
 
 app = typer.Typer(no_args_is_help=True, help="Models that jobs made, as safetensors files, checked against the ledger.")
 
@@ -34,8 +35,17 @@ def fetch(
     """
     target = to or Path(f"{job}.safetensors")
 
-    async def fetched(client: "Client") -> object:
-        return await client.models.fetch(job, target, round_number=round_)
+    async def fetched(client: "Client") -> "tuple[Blob, int]":
+        blob = await client.models.fetch(job, target, round_number=round_)
+        return blob, round_ or _round_of(await client.jobs.show(job), blob)
 
-    blob = ask(profile, fetched)
-    show({"model": target, "job": job, "round": round_ or "latest", "blob": blob})
+    blob, number = ask(profile, fetched)
+    show({"model": target, "job": job, "round": number, "blob": blob})
+    if not number:
+        say("no round is final yet: this is the job's initial model")
+
+
+def _round_of(report: "JobReport", blob: "Blob") -> int:
+    """The round that made a model, 0 for the job's initial one; more may have become final since it was fetched."""
+    made = (one.round for one in report.rounds if one.round.outcome and one.round.outcome.model == blob)
+    return max((record.number for record in made), default=0)

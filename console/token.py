@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .exit_codes import ExitCode
+from .failures import Failure
 from .output import Format, Output, chosen, say, show
 from .session import Profile, ask
 
@@ -39,7 +41,18 @@ def mint(
     async def minted(client: "Client") -> dict[str, object]:
         from ..gateway import ApiError
 
-        approval = await client.tokens.approve_mint(identifier, owner, amount)
+        try:
+            approval = await client.tokens.approve_mint(identifier, owner, amount)
+        except ApiError as error:
+            if error.code != "CONFLICT":
+                raise
+            raise Failure(
+                ExitCode.REFUSED,
+                error.code,
+                f"your organisation has approved another amount or account under the id {identifier}",
+                field="ID",
+                remedy="approvals are never changed: agree on a new id, or give the amount and account approved before",
+            ) from error
         facts = {"mint": identifier, "for": owner, "amount": amount, "approved_by": approval.msp}
         try:
             mint = await client.tokens.mint(identifier, owner, amount)
@@ -52,7 +65,7 @@ def mint(
     result = ask(profile, minted)
     show(result)
     if not result["minted"]:
-        say("next: operators of other members give the same command; a majority mints")
+        say("next: operators of other members give the same command: same id, amount and account; a majority mints")
 
 
 @app.command()

@@ -534,3 +534,38 @@ def test_the_client_that_is_faked_has_the_calls_that_are_faked():
     }.items():
         assert all(callable(getattr(getattr(real, part), method)) for method in methods.split())
     assert set(RoundReport.__dataclass_fields__) >= {"round", "updates", "attestations", "metrics"}
+
+
+def test_a_mint_approved_before_with_another_amount_needs_a_new_id(capsys, client):
+    client.answers["tokens.approve_mint"] = ApiError("this row was written before", code="CONFLICT")
+    status, _, err = run(capsys, "token", "mint", "m1", "--amount", 100, "--for", "ClevelandMSP")
+    assert status == ExitCode.REFUSED
+    assert "has approved another amount or account under the id m1" in err
+    assert "a new id" in err
+
+
+def test_model_fetch_says_which_round_the_latest_model_is_of(capsys, client, tmp_path):
+    latest = Blob(address="3" * 64, digest="4" * 64, size=10)
+    rounds = [
+        SimpleNamespace(round=SimpleNamespace(number=number, outcome=outcome))
+        for number, outcome in enumerate((SimpleNamespace(model=BLOB), SimpleNamespace(model=latest), None), start=1)
+    ]
+    client.answers |= {"models.fetch": latest, "jobs.show": SimpleNamespace(rounds=rounds)}
+    assert run_json(capsys, "model", "fetch", "heart-1", "--to", tmp_path / "m")["round"] == 2
+    client.answers["jobs.show"] = SimpleNamespace(rounds=[])
+    _, text, _ = run(capsys, "model", "fetch", "heart-1", "--to", tmp_path / "m")
+    assert "the job's initial model" in text
+
+
+def test_an_export_that_fails_leaves_no_folder_behind(capsys, client, tmp_path):
+    def export(_job, folder):
+        (folder / "blocks").mkdir(parents=True)
+        raise ApiError("no such job", code="UNKNOWN_JOB")
+
+    client.answers["audit.export"] = export
+    status, _, _ = run(capsys, "audit", "export", "nosuch", "--to", tmp_path / "evidence")
+    assert status == ExitCode.NOT_FOUND
+    assert not (tmp_path / "evidence").exists()
+    (tmp_path / "mine").mkdir()
+    run(capsys, "audit", "export", "nosuch", "--to", tmp_path / "mine")
+    assert (tmp_path / "mine").exists()

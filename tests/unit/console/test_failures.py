@@ -2,19 +2,23 @@ import ast
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pydantic
 import pytest
+import typer.main
 from fedfabric.chaincode.records import Blob, MintRequest, Plan, SubmitJob
 from fedfabric.console import main
+from fedfabric.console.application import app
 from fedfabric.console.exit_codes import CODES, MEANINGS, ExitCode
-from fedfabric.console.failures import Failure, explain
+from fedfabric.console.failures import REMEDIES, Failure, explain
 from fedfabric.console.job import ENDED_OTHERWISE
 from fedfabric.gateway.archives import ArchiveError, packed_size
 from fedfabric.gateway.configuration import ConfigurationError
 from fedfabric.gateway.errors import STATUS, ApiError, OutcomeUnknownError
+from fedfabric.gateway.server import GatewayStartError
 from fedfabric.network import errors as network_errors
 from fedfabric.trainers.errors import PlanError, SandboxError
 
@@ -286,3 +290,34 @@ def test_a_value_that_does_not_fit_is_worded_for_people_and_names_its_option(mak
     assert failure.field == option
     assert told in failure.what
     assert "String should" not in failure.what
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ApiError("x", code="GATEWAY_UNAVAILABLE"), "fedfabric gateway start --config"),
+        (ApiError("x", code="PEER_UNAVAILABLE"), "fedfabric network status"),
+        (ApiError("x", code="CALLER_ROLE_REQUIRED"), "--profile of a user with that role"),
+        (ApiError("x", code="FUNDS_MISSING"), "fedfabric token balance"),
+        (ConfigurationError("no profile: name one"), "profiles/ORGANISATION/USER.toml"),
+        (network_errors.PortError("x"), "network up"),
+        (network_errors.NetworkError("x"), "network status"),
+        (GatewayStartError("x"), "gateway.toml"),
+    ],
+    ids=str,
+)
+def test_frequent_failures_say_which_command_mends_them(error, told):
+    assert told in explain(error).remedy
+
+
+def test_remedies_are_for_codes_that_exist_and_name_commands_that_exist():
+    assert set(REMEDIES) <= {"PROFILE", "CONFIGURATION", "NETWORK", *CODES, *STATUS}
+    groups = typer.main.get_command(app).commands
+    for remedy in REMEDIES.values():
+        for group, command in re.findall(r"fedfabric ([a-z]+) ([a-z-]+)", remedy):
+            assert command in groups[group].commands, remedy
+
+
+def test_the_table_of_exit_codes_promises_no_equal_job_twice():
+    assert "job submit" in MEANINGS[ExitCode.UNKNOWN_OUTCOME][1]
+    assert "equal content is success" not in MEANINGS[ExitCode.UNKNOWN_OUTCOME][1]
