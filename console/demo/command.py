@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..exit_codes import ExitCode
 from ..network import RuntimeName
 from ..output import Format, Output, say, show
 from ..running import run
@@ -46,8 +47,12 @@ def training(
 
     target = folder / time.strftime("%Y%m%d-%H%M%S")
     console = Console(file=sys.stderr if output is Format.JSON else sys.stdout, highlight=False)
-    with Display(console, [hospital.title for hospital in HOSPITALS]) as display:
-        summary = run(Story(display, runtime.value, target.absolute(), rounds).play())
+    try:
+        with Display(console, [hospital.title for hospital in HOSPITALS]) as display:
+            summary = run(Story(display, runtime.value, target.absolute(), rounds).play())
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; everything is taken down\n")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if output is Format.JSON:
         show({"folder": target.absolute(), **asdict(summary)})
         return

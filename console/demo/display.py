@@ -15,6 +15,10 @@ from rich.text import Text
 
 from .figures import Scores
 
+LEGEND = "Each round's global model: loss / AUC / balanced accuracy on the hold-out of all, and of each"
+HEADING_LINES = 4
+"""Of the table: two of its title on a narrow terminal, the columns' names, and one to spare for the cursor."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -55,6 +59,7 @@ class Display:
         self._console, self._titles = console, titles
         self._rounds: dict[int, Round] = {}
         self._running: list[str] = []
+        self._explained = False
         self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -97,6 +102,9 @@ class Display:
         if self._live:
             self._refresh()
         elif state.complete and not (before and before.complete):
+            if not self._explained:
+                self.note(LEGEND)
+            self._explained = True
             self.note(as_line(state))
 
     def _refresh(self) -> None:
@@ -105,10 +113,14 @@ class Display:
 
     def _picture(self) -> RenderableType:
         running = [Spinner("dots", Text(text)) for text in self._running]
-        return Group(*([self._table()] if self._rounds else []), *running)
+        return Group(*([self._table(len(running))] if self._rounds else []), *running)
 
-    def _table(self) -> Table:
-        return as_table(list(self._rounds.values()), self._titles)
+    def _table(self, below: int | None = None) -> Table:
+        """All rounds, or the newest that fit the terminal's height above so many lines."""
+        rounds = [self._rounds[number] for number in sorted(self._rounds)]
+        if below is not None:
+            rounds = rounds[-max(1, self._console.height - HEADING_LINES - below) :]
+        return as_table(rounds, self._titles)
 
 
 def as_line(state: Round) -> str:
@@ -124,21 +136,22 @@ def as_line(state: Round) -> str:
 def as_table(rounds: Sequence[Round], titles: Sequence[str]) -> Table:
     """The rounds: loss, AUC, balanced accuracy of each hospital's hold-out and of all; seconds, digest, attesters."""
     table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
-    table.title = "Each round's global model: loss / AUC / balanced accuracy on the hold-out of ..."
-    table.add_column("round", justify="right")
-    table.add_column("all", justify="center")
+    table.title = LEGEND
+    table.title_style = "none"
+    table.add_column("round", justify="right", no_wrap=True)
+    table.add_column("all", justify="center", no_wrap=True)
     for title in titles:
-        table.add_column(title, justify="center", style="dim")
-    for heading in ("training", "ledger", "moving"):
-        table.add_column(heading, justify="right")
-    table.add_column("digest")
-    table.add_column("attested", justify="center")
+        table.add_column(title, justify="center", style="dim", no_wrap=True)
+    for heading in ("train", "ledger", "move"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("digest", no_wrap=True)
+    table.add_column("att.", justify="center", no_wrap=True)
     for state in rounds:
         table.add_row(
             str(state.number),
             _figures(state.pooled),
             *(_figures(state.own.get(title, {})) for title in titles),
-            *(f"{part:.2f} s" if state.final else "" for part in state.parts),
+            *(f"{part:.2f}" if state.final else "" for part in state.parts),
             state.digest[:8],
             f"{state.attested}/{len(state.hospitals)}",
         )

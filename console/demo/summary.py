@@ -165,13 +165,11 @@ def _scores(scores: Mapping[str, float] | None) -> str:
 
 def closing(folder: Path, summary: Summary) -> list[str]:
     """The demo's last lines: what came out, where it lies, what to try next."""
-    federated, pooled = summary.comparison["federated"]["auc"], summary.comparison["pooled"]["auc"]
     return [
         "",
-        f"AUC on everybody's hold-out, five splits: federated {_figure(federated)}, all data in one place "
-        f"{_figure(pooled)}, alone "
-        + ", ".join(
-            f"{name} {metrics['auc'].mean:.3f}" for name, metrics in summary.comparison.items() if name not in NAMES
+        *(
+            _compared(label, metric, summary.comparison)
+            for label, metric in (("AUC", "auc"), ("balanced accuracy", "balanced_accuracy"))
         ),
         f"audit: {summary.audit_verdict}, {summary.audit_checks} checks, offline",
         f"whole run: {summary.seconds['whole']:.1f} s; nothing is left running",
@@ -185,3 +183,13 @@ def closing(folder: Path, summary: Summary) -> list[str]:
         "  less docs/tutorial.md",
         "      the same by hand, command by command",
     ]
+
+
+def _compared(label: str, metric: str, comparison: Mapping[str, Mapping[str, Figures]]) -> str:
+    """One metric of every competitor, the majority class as the baseline last."""
+    alone = ", ".join(f"{name} {figures[metric].mean:.3f}" for name, figures in comparison.items() if name not in NAMES)
+    return (
+        f"{label} on everybody's hold-out, five splits: federated {_figure(comparison['federated'][metric])}, "
+        f"all data in one place {_figure(comparison['pooled'][metric])}, alone {alone}, "
+        f"always the majority class {comparison['majority'][metric].mean:.3f}"
+    )

@@ -1,7 +1,10 @@
+import asyncio
 import dataclasses
 import importlib.util
 import io
 import json
+import os
+import signal
 
 import pytest
 from fedfabric.console import main
@@ -177,3 +180,42 @@ def test_the_demo_says_where_it_looked_for_the_patients(monkeypatch, capsys, tmp
     _, err = capsys.readouterr()
     assert str(tmp_path / "nowhere.csv") in err
     assert not (tmp_path / "results").exists()
+
+
+def test_plain_lines_begin_with_what_their_figures_are():
+    console, file = printed(terminal=False)
+    with Display(console, TITLES) as display:
+        display.round(a_round(1))
+        display.round(a_round(2))
+    lines = file.getvalue().splitlines()
+    assert "loss / AUC / balanced accuracy" in lines[0]
+    assert file.getvalue().count("balanced accuracy") == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 12), (80, 24), (160, 10)])
+def test_the_live_table_fits_the_terminal_and_its_last_line_is_the_newest_round(width, height):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, height=height, _environ={"TERM": "xterm"})
+    display = Display(console, TITLES)
+    for number in range(1, 41):
+        display.round(a_round(number))
+    lines = console.render_lines(display._picture(), console.options.update(height=None))
+    assert len(lines) < height
+    newest = "".join(segment.text for segment in lines[-1])
+    assert newest.split()[0] == "40"
+
+
+def test_the_closing_lines_give_balanced_accuracy_and_the_majority_baseline(tmp_path):
+    text = "\n".join(summary.closing(tmp_path, a_summary()))
+    assert "balanced accuracy on everybody's hold-out, five splits: federated 0.760" in text
+    assert text.count("always the majority class 0.") == 2
+
+
+def test_ctrl_c_in_the_demo_says_that_everything_is_taken_down(monkeypatch, capsys, tmp_path):
+    async def play(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("fedfabric.console.demo.story.Story.play", play)
+    assert main(["demo", "training", "--folder", str(tmp_path)]) == ExitCode.INTERRUPTED
+    assert "stopped; everything is taken down" in capsys.readouterr().err
