@@ -16,6 +16,8 @@ from rich.text import Text
 from .figures import Scores
 
 LEGEND = "Each round's global model: loss / AUC / balanced accuracy on the hold-out of all, and of each"
+WIDE = 116
+"""Columns of a terminal from which on seconds and digest have room in the table; they are in the summary too."""
 HEADING_LINES = 4
 """Of the table: two of its title on a narrow terminal, the columns' names, and one to spare for the cursor."""
 
@@ -120,7 +122,7 @@ class Display:
         rounds = [self._rounds[number] for number in sorted(self._rounds)]
         if below is not None:
             rounds = rounds[-max(1, self._console.height - HEADING_LINES - below) :]
-        return as_table(rounds, self._titles)
+        return as_table(rounds, self._titles, wide=self._console.width >= WIDE)
 
 
 def as_line(state: Round) -> str:
@@ -133,8 +135,8 @@ def as_line(state: Round) -> str:
     )
 
 
-def as_table(rounds: Sequence[Round], titles: Sequence[str]) -> Table:
-    """The rounds: loss, AUC, balanced accuracy of each hospital's hold-out and of all; seconds, digest, attesters."""
+def as_table(rounds: Sequence[Round], titles: Sequence[str], *, wide: bool = True) -> Table:
+    """The rounds: loss, AUC, balanced accuracy of each hospital's hold-out and of all; attesters; seconds, digest."""
     table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
     table.title = LEGEND
     table.title_style = "none"
@@ -142,18 +144,18 @@ def as_table(rounds: Sequence[Round], titles: Sequence[str]) -> Table:
     table.add_column("all", justify="center", no_wrap=True)
     for title in titles:
         table.add_column(title, justify="center", style="dim", no_wrap=True)
-    for heading in ("train", "ledger", "move"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("digest", no_wrap=True)
     table.add_column("att.", justify="center", no_wrap=True)
+    if wide:
+        for heading in ("train s", "ledger s", "move s"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("digest", no_wrap=True)
     for state in rounds:
         table.add_row(
             str(state.number),
             _figures(state.pooled),
             *(_figures(state.own.get(title, {})) for title in titles),
-            *(f"{part:.2f}" if state.final else "" for part in state.parts),
-            state.digest[:8],
             f"{state.attested}/{len(state.hospitals)}",
+            *((*(f"{part:.2f}" if state.final else "" for part in state.parts), state.digest[:8]) if wide else ()),
         )
     return table
 

@@ -203,6 +203,7 @@ def test_the_live_table_fits_the_terminal_and_its_last_line_is_the_newest_round(
     assert len(lines) < height
     newest = "".join(segment.text for segment in lines[-1])
     assert newest.split()[0] == "40"
+    assert "…" not in newest
 
 
 def test_the_closing_lines_give_balanced_accuracy_and_the_majority_baseline(tmp_path):
