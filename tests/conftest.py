@@ -5,6 +5,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 from fedfabric.network.specification import ChaincodeSpec, ProbeSpec
 
 pytest_plugins = ["fedfabric.network.pytest_plugin"]
@@ -27,6 +28,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"not to be skipped where CI=true: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def structlog_as_it_was() -> Generator[None]:
+    """A command that a test ran in this process has set structlog to write to the test's own captured stream."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
