@@ -118,8 +118,10 @@ class Driver:
             while True:
                 self._wake.clear()
                 seconds = self._step()
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with what it waits for.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), seconds)
+                    async with asyncio.timeout(seconds):
+                        await self._wake.wait()
         finally:
             tasks = [running.task for running in self._running.values() if running.task is not None]
             for task in tasks:
@@ -210,21 +212,24 @@ class Driver:
         except GatewayError as error:
             refusal = read_refusal(error.refusal.message) if error.refusal is not None else None
             self._note_trouble(action, refusal.code if refusal else error.code.name, str(error))
-        except (ClientError, ApiError, TrainerError, TimeoutError, OSError) as error:
+        except (ClientError, ApiError, TimeoutError, OSError) as error:
             self._note_trouble(action, type(error).__name__, str(error))
+        except TrainerError as error:
+            self._note_trouble(action, error.code, str(error), counts=True)
         except Exception as error:
             # A fault of ours in one deed must not end the gateway's part in all jobs.
             log.exception("deed.fault", deed=type(action).__name__, job=action.job)
-            self._note_trouble(action, type(error).__name__, "an unexpected fault; the log has more")
+            self._note_trouble(action, type(error).__name__, "an unexpected fault; the log has more", counts=True)
         else:
             self._trouble.pop(action, None)
 
-    def _note_trouble(self, action: Action, code: str, text: str) -> None:
+    def _note_trouble(self, action: Action, code: str, text: str, *, counts: bool = False) -> None:
+        """Try again after a pause: without end while others are away, a few times when it is this machine's fault."""
         tries = self._trouble[action].tries + 1 if action in self._trouble else 1
-        if type(action) in _STEPS and tries >= _MOST_TRIES:
+        if counts and type(action) in _STEPS and tries >= _MOST_TRIES:
             self._give_up(action, f"{code}: {text}")
             return
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (tries - 1))
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries - 1, 16))
         self._trouble[action] = _Trouble(tries, time.monotonic() + pause)
         log.info("deed.again", deed=type(action).__name__, job=action.job, code=code, tries=tries, reason=text[:300])
 

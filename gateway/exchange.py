@@ -206,9 +206,11 @@ async def _idle_bounded(
     answers = aiter(call)
     while True:
         try:
-            yield await asyncio.wait_for(anext(answers), seconds)
+            async with asyncio.timeout(seconds):
+                answer = await anext(answers)
         except StopAsyncIteration:
             return
+        yield answer
 
 
 def utc_now() -> datetime.datetime:

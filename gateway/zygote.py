@@ -178,7 +178,8 @@ class _Process:
         with suppress(OSError):
             await self._writer.wait_closed()
         try:
-            await asyncio.wait_for(asyncio.shield(self.ended), _GRACE_SECONDS)
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await asyncio.shield(self.ended)
         except TimeoutError:
             await self.end()
         self._pump.cancel()
@@ -231,7 +232,8 @@ class Zygote:
                 self._process = _Process(pid, reader, writer)
             process = self._process
         try:
-            await asyncio.wait_for(asyncio.shield(process.ready), self._deadlines.zygote_start)
+            async with asyncio.timeout(self._deadlines.zygote_start):
+                await asyncio.shield(process.ready)
         except TimeoutError:
             await process.end()
             raise TrainerError("TRAINER_TIMEOUT", "the trainers' process did not start in time") from None
@@ -272,7 +274,8 @@ class Zygote:
         try:
             await process.send(request)
             # The zygote keeps the limit itself; one that doesn't answer well after it is ended.
-            answer = await asyncio.wait_for(answered, max(1.0, seconds) + _GRACE_SECONDS)
+            async with asyncio.timeout(max(1.0, seconds) + _GRACE_SECONDS):
+                answer = await answered
         except TimeoutError:
             await process.end()
             raise TrainerError("TIME_LIMIT", f"the trainer took longer than {seconds:.0f} s") from None
