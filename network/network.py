@@ -59,13 +59,6 @@ def make_runtime(name: str, home: Path) -> Runtime:
     raise SpecificationError(f"there is no runtime {name}: name native or docker")
 
 
-def _heed_interrupt() -> None:
-    """Be cancelled if that was asked for and got lost on the way: a step that ends just then may swallow it."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
 @dataclass(frozen=True)
 class Organisation:
     """A member as its users need it: where its peer is and whom to trust there."""
@@ -190,7 +183,6 @@ class Network:
         with operation(self.home):
             try:
                 await self._up(say)
-                _heed_interrupt()
                 if keep:
                     await self._runtime.keep()
             except BaseException:

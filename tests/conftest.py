@@ -1,6 +1,7 @@
 """Networks that tests share, with a chaincode of keys and values on each."""
 
 import os
+import signal
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from fedfabric.network.specification import ChaincodeSpec, ProbeSpec
 pytest_plugins = ["fedfabric.network.pytest_plugin"]
 
 CHAINCODES = Path(__file__).parent / "network" / "chaincodes"
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background deaf to SIGINT, and the programs that tests interrupt inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
