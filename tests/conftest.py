@@ -15,7 +15,7 @@ CHAINCODES = Path(__file__).parent / "network" / "chaincodes"
 
 
 def pytest_configure() -> None:
-    """A shell starts what it runs in the background deaf to SIGINT, and the programs that tests interrupt inherit that."""
+    """A shell starts what it runs in the background deaf to SIGINT, and what tests interrupt inherits that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
