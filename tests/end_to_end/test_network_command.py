@@ -56,7 +56,7 @@ def test_a_network_outlives_the_command_is_adopted_by_the_next_and_goes_down(mac
     status, told = run(machine, "network", "logs", "peer0.alpha", "--lines", 3)
     assert status == 0, told
     status, told = run(machine, "network", "logs", "peer9.alpha")
-    assert status == 6, told
+    assert status == 5, told
 
     status, told = run(machine, "network", "down", "--wipe")
     assert status == 0, told
