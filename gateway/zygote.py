@@ -7,6 +7,7 @@ with the task.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ __all__ = ["Scratch", "TrainerError", "TrainerGoneError", "TrainerResult", "Zygo
 ZYGOTE_MODULE: Final = "fedfabric.trainers.zygote"
 _MAXIMUM_LINE: Final = 1 << 20
 _GRACE_SECONDS: Final = 10.0
+_PREFIX: Final = "fedfabric-"
+_FRESH_SECONDS: Final = 10.0
 _NICE: Final = 10  # so that the consensus's heartbeats hold beside training
 
 log = structlog.get_logger(__name__)
@@ -69,11 +73,15 @@ class Scratch:
     """
 
     def __init__(self, parent: Path, owner: str) -> None:
-        self.workspace = parent / f"fedfabric-{owner}"
-        # What a gateway of the same state left here when it was killed.
-        _remove(self.workspace)
+        self.workspace = parent / f"{_PREFIX}{owner}"
+        # What gateways left here that were killed, this one among them: it is somebody's data, in memory.
+        for left in parent.glob(f"{_PREFIX}*") if parent.is_dir() else ():
+            if left == self.workspace or _abandoned(left):
+                _remove(left)
         try:
             self.workspace.mkdir(mode=0o700)
+            self._lock = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise TrainerError(
                 "NO_SCRATCH", f"{parent} can't hold trainers' data ({error.strerror}); name a folder on a tmpfs"
@@ -101,6 +109,25 @@ class Scratch:
     def close(self) -> None:
         """Remove the whole folder."""
         _remove(self.workspace)
+        os.close(self._lock)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether no living gateway holds a folder: its lock went with its process."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # A gateway that starts beside this one has made its folder and not locked it yet.
+        fresh = time.time() - os.fstat(handle).st_mtime < _FRESH_SECONDS
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return not fresh
+    finally:
+        os.close(handle)
 
 
 def _remove(path: Path) -> None:

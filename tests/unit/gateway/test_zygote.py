@@ -1,6 +1,7 @@
 """The trainers' process as the gateway holds it: nothing inherited, ended in time, started again after a death."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import psutil
@@ -139,3 +140,22 @@ def test_a_link_in_place_of_the_scratch_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(TrainerError):
         Scratch(tmp_path, "owner")
     assert (tmp_path / "precious" / "file").read_text() == "kept"
+
+
+def test_what_a_dead_gateway_left_is_swept_by_the_next_one_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    living = Scratch(tmp_path, "living")
+    (living.workspace / "task").mkdir()
+    dead = tmp_path / "fedfabric-dead"
+    (dead / "task" / "data").mkdir(parents=True)
+    (dead / "task" / "data" / "patients.csv").write_text("secret")
+    os.utime(dead, (1, 1))
+    beginning = tmp_path / "fedfabric-beginning"
+    beginning.mkdir()
+    (tmp_path / "others").mkdir()
+    starting = Scratch(tmp_path, "starting")
+    assert not dead.exists()
+    assert (living.workspace / "task").exists()
+    assert (tmp_path / "others").exists()
+    starting.close()
+    living.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fedfabric-beginning", "others"]
