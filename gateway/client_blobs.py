@@ -110,9 +110,12 @@ class ModelCalls(Part):
         path = Path(target)
 
         async def work(session: Session) -> Blob:
-            blob = _model_of(await self.client.jobs.show(job), round_number)
+            report = await self.client.jobs.show(job)
+            # By number from here on: another round may become final between the two questions.
+            number = round_number or report.job.rounds_final
+            blob = _model_of(report, number)
             stub: Any = blobs_pb2_grpc.ModelsStub(session.channel)  # type: ignore[no-untyped-call]
-            request = blobs_pb2.FetchModelRequest(job=job, round=round_number)
+            request = blobs_pb2.FetchModelRequest(job=job, round=number)
             await download(Source(stub.Fetch, request, blob, session.limits.blob_bytes), path, progress)
             await asyncio.to_thread(_check_model, path, blob)
             return blob

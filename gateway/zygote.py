@@ -252,11 +252,7 @@ class Zygote:
             if self._process is None or not self._process.alive:
                 if self._process is not None:
                     await self._process.close()
-                ours, theirs = socket.socketpair()
-                with theirs:
-                    pid = _spawn(self._module, theirs.fileno(), self._workspace)
-                reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
-                self._process = _Process(pid, reader, writer)
+                self._process = await self._spawned()
             process = self._process
         try:
             async with asyncio.timeout(self._deadlines.zygote_start):
@@ -265,6 +261,13 @@ class Zygote:
             await process.end()
             raise TrainerError("TRAINER_TIMEOUT", "the trainers' process did not start in time") from None
         return process
+
+    async def _spawned(self) -> _Process:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Connected first: between the start of the process and the object that will end it nothing may be awaited.
+            reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
+            return _Process(_spawn(self._module, theirs.fileno(), self._workspace), reader, writer)
 
     async def run(self, task: str, *, seconds: float, **fields: Any) -> TrainerResult:
         """Run one task.

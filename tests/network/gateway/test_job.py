@@ -25,6 +25,7 @@ async def test_three_organisations_train_a_model_together(house: House, tmp_path
     first, last = report.rounds[0].metrics["loss"], report.rounds[-1].metrics["loss"]
     assert last < first
     scientist = await house.client("cleveland", "scientist")
+    await house.at_block("cleveland", report.block_number)
     blob = await scientist.models.fetch("whole", tmp_path / "model.safetensors")
     assert blob == report.job.model
 

@@ -109,6 +109,18 @@ async def test_closing_leaves_no_process(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    for steps in range(12):
+        async with Zygote(TrainerSettings(), Deadlines(zygote_start=20), tmp_path, module=FAKE) as zygote:
+            task = asyncio.create_task(zygote.start())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert {child.pid for child in psutil.Process().children()} <= before
+
+
 async def test_one_that_can_not_start_is_said_so(tmp_path: Path) -> None:
     async with Zygote(TrainerSettings(), Deadlines(zygote_start=20), tmp_path, module="fedfabric.no_such") as zygote:
         with pytest.raises(TrainerGoneError):
