@@ -7,6 +7,7 @@ grow with the model.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -41,11 +42,11 @@ class Update:
     samples: int
 
 
-class _Closing:
+class _Closing(ABC):
     """Has tensors that may be open files; a context manager that closes them."""
 
-    def _tensors(self) -> tuple[Tensors, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def _tensors(self) -> tuple[Tensors, ...]: ...
 
     def close(self) -> None:
         """Close the files behind the tensors; tensors in memory stay usable."""

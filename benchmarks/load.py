@@ -13,9 +13,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from fedfabric.fabric.client import Contract, Identity, Transaction, connect, open_channel, private_key_signer
+
+if TYPE_CHECKING:
+    from fedfabric.network import Network
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,22 @@ class Settings:
     step: Literal["", "endorse", "commit"] = ""
     prepared: int = 4000
     files: tuple[bytes, bytes, bytes] = field(default=(b"", b"", b""), repr=False)
+
+    @classmethod
+    async def of(cls, network: "Network", organisation: str, chaincode: str, in_flight: int) -> Self:
+        """The load that a user of this organisation puts on its peer."""
+        member = network.organisations[organisation]
+        user = await network.enrol(organisation, "load")
+        return cls(
+            endpoint=member.peer_endpoint,
+            roots=str(member.peer_tls_ca),
+            mspId=member.msp_id,
+            certificate=str(user.certificate_path),
+            key=str(user.key_path),
+            channel=network.channel_name,
+            chaincode=chaincode,
+            inFlight=in_flight,
+        )
 
 
 async def submitting(

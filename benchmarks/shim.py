@@ -83,18 +83,7 @@ async def load(settings: Settings, folder: Path, **changes: Any) -> dict[str, An
 
 async def measure(network: Network, folder: Path, report: Report, say: Callable[[str], None]) -> None:
     """Load both chaincodes in turns."""
-    organisation = network.organisations["alpha"]
-    user = await network.enrol("alpha", "load")
-    settings = Settings(
-        endpoint=organisation.peer_endpoint,
-        roots=str(organisation.peer_tls_ca),
-        mspId=organisation.msp_id,
-        certificate=str(user.certificate_path),
-        key=str(user.key_path),
-        channel=network.channel_name,
-        chaincode=OURS,
-        inFlight=IN_FLIGHT,
-    )
+    settings = await Settings.of(network, "alpha", OURS, IN_FLIGHT)
     servers = {}
     for chaincode in (OURS, OFFICIAL):
         state = await network.process(server_name(chaincode, "alpha"))

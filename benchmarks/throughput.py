@@ -171,17 +171,7 @@ async def _run(say: Callable[[str], None]) -> Report:
         with tempfile.TemporaryDirectory() as folder:
             async with Network(spec, home=Path(folder) / "network") as network:
                 organisation = next(one for one in network.organisations.values() if one.peers)
-                user = await network.enrol(organisation.name, "load")
-                settings = Settings(
-                    endpoint=organisation.peer_endpoint,
-                    roots=str(organisation.peer_tls_ca),
-                    mspId=organisation.msp_id,
-                    certificate=str(user.certificate_path),
-                    key=str(user.key_path),
-                    channel=network.channel_name,
-                    chaincode=CHAINCODE.name,
-                    inFlight=1,
-                )
+                settings = await Settings.of(network, organisation.name, CHAINCODE.name, 1)
                 await measure(report, ordering, Loads(settings, Path(folder), node, sources), say)
     report.tables.append(
         ("Raft, measured earlier on 2 cores that did nothing else", ("batch", "in flight", "ours", "Node"), EARLIER)

@@ -1,6 +1,5 @@
 """Chaincode events: what the valid transactions of a chaincode announced, in the ledger's order."""
 
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from .checkpoints import CheckpointError, Position
 from .errors import GatewayError, UnsignedError
 from .events import Events
 from .messages import opened
+from .signed_requests import SignedRequest
 
 __all__ = ["ChaincodeEvent", "ChaincodeEventsRequest"]
 
@@ -32,12 +32,12 @@ class ChaincodeEvent:
     payload: bytes
 
 
-class ChaincodeEventsRequest:
+class ChaincodeEventsRequest(SignedRequest[gateway_pb2.SignedChaincodeEventsRequest]):
     """The question for a chaincode's events. It may be signed elsewhere, as a proposal may."""
 
     def __init__(self, calls: Calls, signed: gateway_pb2.SignedChaincodeEventsRequest) -> None:
+        super().__init__(signed)
         self._calls = calls
-        self._signed = signed
 
     @classmethod
     def build(
@@ -65,21 +65,6 @@ class ChaincodeEventsRequest:
         if signature:
             signed.signature = signature
         return cls(calls, signed)
-
-    @property
-    def bytes(self) -> _Bytes:
-        """The whole (gateway.SignedChaincodeEventsRequest), with its signature if it has one."""
-        return bytes(self._signed.SerializeToString())
-
-    @property
-    def message(self) -> _Bytes:
-        """What is to be signed."""
-        return bytes(self._signed.request)
-
-    @property
-    def digest(self) -> _Bytes:
-        """SHA-256 of what is to be signed."""
-        return hashlib.sha256(self.message).digest()
 
     def events(self, *, reconnect: bool = False) -> Events[ChaincodeEvent]:
         """The events. `reconnect`: go on by itself where the stream broke off, when the peer is back.

@@ -1,6 +1,5 @@
 """A commit: asking the peer how a submitted transaction ended."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,6 +7,7 @@ from fabric_protos.gateway import gateway_pb2
 
 from .calls import Calls
 from .messages import opened
+from .signed_requests import SignedRequest
 from .validation_codes import ValidationCode
 
 __all__ = ["Commit", "Status"]
@@ -29,7 +29,7 @@ class Status:
         return self.code is ValidationCode.VALID
 
 
-class Commit:
+class Commit(SignedRequest[gateway_pb2.SignedCommitStatusRequest]):
     """The question how a transaction ended. It may be asked again, by anybody with an identity of the channel.
 
     Attributes:
@@ -40,8 +40,8 @@ class Commit:
     def __init__(
         self, calls: Calls, signed: gateway_pb2.SignedCommitStatusRequest, transaction_id: str, result: _Bytes = b""
     ) -> None:
+        super().__init__(signed)
         self._calls = calls
-        self._signed = signed
         self.transaction_id = transaction_id
         self.result = result
 
@@ -66,21 +66,6 @@ class Commit:
         if signature:
             signed.signature = signature
         return cls(calls, signed, request.transaction_id)
-
-    @property
-    def bytes(self) -> _Bytes:
-        """The whole (gateway.SignedCommitStatusRequest), with its signature if it has one."""
-        return bytes(self._signed.SerializeToString())
-
-    @property
-    def message(self) -> _Bytes:
-        """What is to be signed."""
-        return bytes(self._signed.request)
-
-    @property
-    def digest(self) -> _Bytes:
-        """SHA-256 of what is to be signed."""
-        return hashlib.sha256(self.message).digest()
 
     async def status(self) -> Status:
         """Wait until the transaction is in a block and return how it ended.
