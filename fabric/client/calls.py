@@ -23,6 +23,9 @@ _BUSY: Final = "too many requests for /"
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 
+# A peer knows the call's deadline and resets the stream when it comes, which may reach us just before our own timer.
+_RESET_AT_DEADLINE: Final = 0.05
+
 
 class Calls:
     """One identity's calls to one peer, over a channel that stays the caller's."""
@@ -110,7 +113,10 @@ class Calls:
                 return await method(request, timeout=None if ends is None else max(0.0, ends - clock()))
             except grpc.aio.AioRpcError as error:
                 if not is_busy(error) or (ends is not None and clock() + pause >= ends):
-                    raise error_class.from_rpc(transaction_id or request.transaction_id, error) from error
+                    over = ends is not None and clock() >= ends - _RESET_AT_DEADLINE
+                    raise error_class.from_rpc(
+                        transaction_id or request.transaction_id, error, deadline_over=over
+                    ) from error
             finally:
                 self.slots.release()
             await asyncio.sleep(pause)

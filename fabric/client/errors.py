@@ -107,9 +107,14 @@ class GatewayError(ClientError):
         return next((detail.refusal for detail in self.details if detail.refusal), None)
 
     @classmethod
-    def from_rpc(cls, transaction_id: str, error: grpc.aio.AioRpcError) -> "GatewayError":
-        """The error of this step for a failed call."""
-        return cls(transaction_id, error.code(), error.details() or "", _details(error))
+    def from_rpc(
+        cls, transaction_id: str, error: grpc.aio.AioRpcError, *, deadline_over: bool = False
+    ) -> "GatewayError":
+        """The error of this step for a failed call. A call that the peer cancelled at its deadline exceeded that."""
+        code = error.code()
+        if deadline_over and code is grpc.StatusCode.CANCELLED:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+        return cls(transaction_id, code, error.details() or "", _details(error))
 
 
 class EndorseError(GatewayError):

@@ -101,6 +101,19 @@ async def test_each_call_has_a_deadline(channel, member, fake, method, error_cla
     assert len(caught.value.transaction_id) == 64
 
 
+@pytest.mark.parametrize(
+    ("seconds", "code"), [(0.05, grpc.StatusCode.DEADLINE_EXCEEDED), (60.0, grpc.StatusCode.CANCELLED)]
+)
+async def test_a_peer_that_resets_the_stream_at_the_deadline_has_exceeded_it_and_an_early_one_not(
+    channel, member, fake, failure, seconds, code
+):
+    gateway = connect(channel, member.identity, member.sign, deadlines=Deadlines(evaluate=seconds))
+    fake.script["Evaluate"].append(failure(grpc.StatusCode.CANCELLED, "Received RST_STREAM with error code 8"))
+    with pytest.raises(GatewayError, match="RST_STREAM") as caught:
+        await gateway.network("c").contract("kv").evaluate("get")
+    assert caught.value.code is code
+
+
 async def test_slots_are_given_in_order_to_those_that_continue_first():
     slots = Slots(1)
     await slots.acquire(continues=False)
