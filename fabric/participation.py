@@ -7,7 +7,7 @@ Source: Fabric's `orderer/common/channelparticipation/restapi.go` and `orderer/c
 from __future__ import annotations
 
 import asyncio
-import http.client
+import contextlib
 import json
 import re
 import secrets
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _CHANNELS: Final = "/participation/v1/channels"
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
+"""Of head and body together."""
+_PIECE_BYTES: Final = 64 * 1024
+_NO_CONTENT: Final = 204
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 _NAME: Final = re.compile(r"[a-z][a-z0-9.-]{0,248}")
 
 
@@ -59,10 +63,11 @@ class AdministrationTls:
 
 
 class OrdererAdministration:
-    """The admin endpoint of one orderer. Each call is a connection of its own and ends within `timeout_s`.
+    """The admin endpoint of one orderer.
 
-    Every call raises ParticipationError where the orderer refuses, and OSError (ssl.SSLError, TimeoutError,
-    ConnectionRefusedError) where it can't be reached.
+    Each call is a connection of its own, and is over within `timeout_s`, however slowly the orderer answers. It raises
+    ParticipationError where the orderer refuses, and OSError (ssl.SSLError, TimeoutError, ConnectionRefusedError) where
+    it can't be reached or has not answered in time.
     """
 
     def __init__(self, endpoint: Endpoint, tls: AdministrationTls, *, timeout_s: float = 10.0) -> None:
@@ -114,37 +119,56 @@ class OrdererAdministration:
     async def _call(
         self, method: str, path: str, expected: int, body: bytes = b"", content_type: str = ""
     ) -> dict[str, Any]:
-        status, answer = await asyncio.to_thread(self._exchange, method, path, body, content_type)
+        what = f"{method} {path} at {self._endpoint}"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, answer = _status_and_body(await self._exchange(method, path, body, content_type), what)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"{what}: no whole answer within {self._timeout_s:g} s; see the orderer's log"
+            ) from error
         content: Any = {}
-        if answer:
+        if status != _NO_CONTENT:
             try:
                 content = json.loads(answer)
-            except ValueError as error:
-                raise ParticipationError(f"{method} {path}: status {status}, and no JSON", status) from error
+            except (ValueError, RecursionError) as error:
+                raise ParticipationError(f"{what}: status {status}, and no JSON", status) from error
         if not isinstance(content, dict):
-            raise ParticipationError(f"{method} {path}: status {status}, and no JSON object", status)
+            raise ParticipationError(f"{what}: status {status}, and no JSON object", status)
         if status != expected:
             text = str(content.get("error", ""))[:1000]
-            raise ParticipationError(f"{method} {path} at {self._endpoint}: status {status}: {text}", status)
+            raise ParticipationError(f"{what}: status {status}: {text}", status)
         return content
 
-    def _exchange(self, method: str, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPSConnection(
-            self._endpoint.host, self._endpoint.port, timeout=self._timeout_s, context=self._context
+    async def _exchange(self, method: str, path: str, body: bytes, content_type: str) -> bytes:
+        # HTTP/1.0, so that the answer is what comes until the orderer hangs up, with no chunks in it.
+        head = f"{method} {path} HTTP/1.0\r\nHost: {self._endpoint}\r\nContent-Length: {len(body)}\r\n"
+        if content_type:
+            head += f"Content-Type: {content_type}\r\n"
+        reader, writer = await asyncio.open_connection(
+            self._endpoint.host, self._endpoint.port, ssl=self._context, limit=_PIECE_BYTES
         )
         try:
-            headers = {"Content-Type": content_type} if content_type else {}
-            connection.request(method, path, body=body or None, headers=headers)
-            response = connection.getresponse()
-            answer = response.read(_MAX_ANSWER_BYTES + 1)
-            if len(answer) > _MAX_ANSWER_BYTES:
-                raise ParticipationError(f"{method} {path}: the answer is longer than {_MAX_ANSWER_BYTES} bytes")
-        except http.client.HTTPException as error:
-            raise ParticipationError(f"{method} {path} at {self._endpoint}: no HTTP answer: {error!r}") from error
-        else:
-            return response.status, answer
+            writer.write(f"{head}\r\n".encode() + body)
+            await writer.drain()
+            answer = bytearray()
+            while piece := await reader.read(_PIECE_BYTES):
+                answer += piece
+                if len(answer) > _MAX_ANSWER_BYTES:
+                    raise ParticipationError(f"{method} {path}: the answer is longer than {_MAX_ANSWER_BYTES} bytes")
+            return bytes(answer)
         finally:
-            connection.close()
+            writer.transport.abort()  # a farewell would be waited for
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+def _status_and_body(answer: bytes, what: str) -> tuple[int, bytes]:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    line = _STATUS_LINE.match(head + b"\r")
+    if not end or line is None:
+        raise ParticipationError(f"{what}: no HTTP answer: {answer[:60]!r}")
+    return int(line[1]), body
 
 
 def _channel_info(answer: dict[str, Any]) -> ChannelInfo:

@@ -6,6 +6,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 
 import pytest
 from fedfabric.fabric.configuration import Endpoint
@@ -28,6 +29,9 @@ class AdminHandler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         self.server.asked.append((self.command, self.path, self.headers, self.rfile.read(length)))
         status, body = self.server.answers.pop(0)
+        if callable(body):
+            body(self.wfile)
+            return
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -112,6 +116,11 @@ async def test_channels_are_asked_listed_and_left(server, administration):
         ((200, b"[]"), "no JSON object", 200),
         ((200, b'{"name": 1}'), "can't be read", 0),
         ((200, b" " * (1024 * 1024 + 1)), "longer than", 0),
+        ((200, b"[" * 100_000), "no JSON", 200),
+        ((200, b""), "no JSON", 200),
+        ((200, lambda file: file.write(b"HTTP/1.0 200 OK\r\nX: " + b"x" * 1024 * 1024)), "longer than", 0),
+        ((200, lambda file: file.write(b"SSH-2.0-OpenSSH\r\n\r\n{}")), "no HTTP answer", 0),
+        ((200, lambda file: file.write(b"HTTP/1.0 200 OK\r\nX: cut sh")), "no HTTP answer", 0),
     ],
 )
 async def test_what_the_orderer_answers_otherwise_is_an_error(server, administration, answer, text, status):
@@ -119,6 +128,27 @@ async def test_what_the_orderer_answers_otherwise_is_an_error(server, administra
     with pytest.raises(ParticipationError, match=text) as caught:
         await administration.channel("ch1")
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+async def test_an_orderer_that_answers_a_byte_at_a_time_holds_nobody_longer_than_the_time_limit(server, files, begun):
+    client_gone = threading.Event()
+
+    def drip(file):
+        file.write(begun)
+        while not client_gone.wait(0.02):
+            file.write(b" ")
+
+    server.answers.append((200, drip))
+    tls = AdministrationTls(files["orderer", "roots"], files["orderer", "cert"], files["orderer", "key"])
+    administration = OrdererAdministration(Endpoint("127.0.0.1", server.server_address[1]), tls, timeout_s=0.3)
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError, match=r"GET /participation/v1/channels at .*no whole answer within 0\.3 s"):
+            await asyncio.wait_for(administration.channels(), 5)
+    finally:
+        client_gone.set()
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("name", ["", "../x", "CH", "a/b", "a?b"])
