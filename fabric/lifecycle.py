@@ -19,6 +19,7 @@ from fabric_protos.peer import collection_pb2, peer_pb2_grpc, policy_pb2, query_
 from fabric_protos.peer.lifecycle import lifecycle_pb2
 from google.protobuf.message import DecodeError, Message
 
+from .blocks import validation_name
 from .client.errors import SubmitError
 from .proposals import EndorserProposal, assemble, propose
 
@@ -52,6 +53,10 @@ class LifecycleError(Exception):
         super().__init__(f"{step}: {text}")
         self.step = step
         self.text = text
+
+
+class UnknownOutcomeError(LifecycleError):
+    """A transaction was not seen committed in time; it may have been, or yet be. Doing the step again is safe."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class PeerAdministration:
     """One administrator at one peer, over a gRPC channel that stays the caller's.
 
     Every method raises LifecycleError where the peer refuses and grpc.aio.AioRpcError where it can't be reached;
+    `approve` and `commit` raise UnknownOutcomeError where their transaction was not seen committed in time.
     `deadline_s` bounds each call, and the whole of each transaction.
     """
 
@@ -269,15 +275,22 @@ class PeerAdministration:
             channel_id=proposal.channel_name,
             identity=self._identity.serialized(),
         ).SerializeToString()
-        async with asyncio.timeout(self._deadline_s):
-            await self._send(request)
-            status = await self._gateway.CommitStatus(
-                gateway_pb2.SignedCommitStatusRequest(request=asked, signature=self._signer(asked)),
-                timeout=self._deadline_s,
-            )
+        try:
+            async with asyncio.timeout(
+                self._deadline_s
+            ):  # which cancels the calls in it, so they need none of their own
+                await self._send(request)
+                status = await self._gateway.CommitStatus(
+                    gateway_pb2.SignedCommitStatusRequest(request=asked, signature=self._signer(asked))
+                )
+        except TimeoutError as error:
+            raise UnknownOutcomeError(
+                step,
+                f"transaction {proposal.transaction_id} was not seen committed in {self._deadline_s:g} s, and may yet "
+                "be: do the step again, and see the orderers' logs if that does not help",
+            ) from error
         if status.result != transaction_pb2.VALID:
-            code = transaction_pb2.TxValidationCode.Name(status.result)
-            raise LifecycleError(step, f"transaction {proposal.transaction_id} is {code}")
+            raise LifecycleError(step, f"transaction {proposal.transaction_id} is {validation_name(status.result)}")
 
     async def _send(self, request: gateway_pb2.SubmitRequest) -> None:
         """Hand a transaction to the orderers, anew while they have no leader yet (the same envelope, so it is safe).
@@ -287,7 +300,7 @@ class PeerAdministration:
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                await self._gateway.Submit(request, timeout=self._deadline_s)
+                await self._gateway.Submit(request)
             except grpc.aio.AioRpcError as error:
                 refused = SubmitError.from_rpc(request.transaction_id, error)
                 if isinstance(refused, SubmitError) and refused.already_ordered:

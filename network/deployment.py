@@ -12,7 +12,7 @@ import grpc
 
 from ..fabric.client import ClientError, GatewayError
 from ..fabric.discovery import DiscoveryError, endorsing_organisations
-from ..fabric.lifecycle import CHANNEL_ENDORSEMENT, Definition, LifecycleError, PeerAdministration
+from ..fabric.lifecycle import CHANNEL_ENDORSEMENT, Definition, LifecycleError, PeerAdministration, UnknownOutcomeError
 from ..fabric.policies import parse_signature_rule
 from .connections import Connections
 from .errors import ReadinessError
@@ -46,10 +46,8 @@ async def insist(step: Callable[[], Awaitable[None]], seconds: float = READY_SEC
     while True:
         try:
             await step()
-        except (TimeoutError, grpc.aio.AioRpcError, LifecycleError) as error:
-            lost = isinstance(error, TimeoutError) or (
-                error.code() in _LOST if isinstance(error, grpc.aio.AioRpcError) else _void(error)
-            )
+        except (grpc.aio.AioRpcError, LifecycleError) as error:
+            lost = error.code() in _LOST if isinstance(error, grpc.aio.AioRpcError) else _void(error)
             if not lost or time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -58,8 +56,10 @@ async def insist(step: Callable[[], Awaitable[None]], seconds: float = READY_SEC
 
 
 def _void(error: LifecycleError) -> bool:
-    """Whether a transaction was in a block, and invalid for a reason that another attempt may not meet."""
-    return any(code in error.text for code in ("MVCC_READ_CONFLICT", "ENDORSEMENT_POLICY_FAILURE"))
+    """Whether a transaction may not be in a block, or is invalid in one for a reason that the next may not meet."""
+    return isinstance(error, UnknownOutcomeError) or any(
+        code in error.text for code in ("MVCC_READ_CONFLICT", "ENDORSEMENT_POLICY_FAILURE")
+    )
 
 
 async def join_orderer(layout: Layout, connections: Connections, place: Place, block: bytes) -> None:

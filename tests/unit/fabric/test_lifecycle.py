@@ -22,7 +22,7 @@ from fabric_protos.peer.lifecycle import lifecycle_pb2
 from fedfabric.fabric import policies
 from fedfabric.fabric.broadcast import BroadcastError, broadcast
 from fedfabric.fabric.identity import Identity, private_key_signer, verify
-from fedfabric.fabric.lifecycle import Definition, LifecycleError, PeerAdministration
+from fedfabric.fabric.lifecycle import Definition, LifecycleError, PeerAdministration, UnknownOutcomeError
 from fedfabric.fabric.packages import ccaas_package
 from fedfabric.fabric.proposals import EndorsementsDifferError, assemble, propose
 from fedfabric.network.identities import Authorities
@@ -220,6 +220,30 @@ class TestApproving:
         peer.fault_details = ["request already processed", "failed: request already exists"]
         await administration.approve("ch1", DEFINITION, PACKAGE.package_id)
         assert peer.submitted == []
+
+    @pytest.mark.parametrize("held", ["Submit", "CommitStatus"])
+    async def test_that_is_not_seen_committed_in_time_is_said_to_be_unknown(self, peer, serve, administrator, held):
+        peer.answers["ApproveChaincodeDefinitionForMyOrg"] = lambda _: b""
+        cancelled = asyncio.Event()
+
+        async def hold(request, context):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        setattr(peer, held, hold)
+        administration = PeerAdministration(await serve(peer), *administrator, deadline_s=0.3)
+        with pytest.raises(UnknownOutcomeError, match=r"was not seen committed in 0\.3 s.*do the step again") as caught:
+            await administration.approve("ch1", DEFINITION, PACKAGE.package_id)
+        assert caught.value.step == "ApproveChaincodeDefinitionForMyOrg"
+        await asyncio.wait_for(cancelled.wait(), 5)
+
+    async def test_that_is_committed_invalid_for_a_reason_of_a_later_fabric_is_an_error(self, peer, administration):
+        peer.answers["ApproveChaincodeDefinitionForMyOrg"] = lambda _: b""
+        peer.code = 77
+        with pytest.raises(LifecycleError, match="is 77"):
+            await administration.approve("ch1", DEFINITION, PACKAGE.package_id)
 
     async def test_that_is_committed_invalid_is_an_error(self, peer, administration):
         peer.answers["ApproveChaincodeDefinitionForMyOrg"] = lambda _: b""
