@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 IGNORED = ("__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
+# Sizes and places in a zip (PKWARE's APPNOTE, 4.3): what stands before an entry's data and before its name in the
+# directory, and the record at the end, whose field at 12 is the directory's size.
+_LOCAL_HEADER = 30
+_DIRECTORY_HEADER = 46
+_END = 22
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
@@ -121,8 +126,14 @@ def read_bundle(data: bytes, limits: PlanLimits = DEFAULT_LIMITS) -> PlanBundle:
     """
     if len(data) > limits.bundle_bytes:
         raise PlanError(f"a bundle of {len(data)} bytes, {limits.bundle_bytes} are taken at most")
+    end = data[-_END:]
+    if end[:4] != b"PK\5\6" or data[-_END - 20 : -_END - 16] == b"PK\6\7":
+        raise PlanError("the zip does not end as a canonical one does")
+    if int.from_bytes(end[12:16], "little") > limits.files * (_DIRECTORY_HEADER + limits.path_bytes):
+        raise PlanError(f"the zip's directory is longer than that of {limits.files} files")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _refuse_overlap(archive.infolist(), len(data))
             files = _read_entries(archive, limits)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, RuntimeError) as error:
         raise PlanError(f"not a zip: {type(error).__name__}") from error
@@ -131,6 +142,17 @@ def read_bundle(data: bytes, limits: PlanLimits = DEFAULT_LIMITS) -> PlanBundle:
     if bundle.to_bytes() != data:
         raise PlanError("the zip is not canonical (order, times, attributes or bytes between entries)")
     return bundle
+
+
+def _refuse_overlap(infos: Iterable[zipfile.ZipInfo], size: int) -> None:
+    """Check that entries lie one after the other within the zip, so that all of them together are no longer than it."""
+    position = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < position:
+            raise PlanError(f"{info.filename[:60]!r} overlaps the entry before it")
+        position = info.header_offset + _LOCAL_HEADER + len(info.filename) + info.compress_size
+    if position > size:
+        raise PlanError("an entry goes beyond the zip's end")
 
 
 def _read_entries(archive: zipfile.ZipFile, limits: PlanLimits) -> dict[str, bytes]:

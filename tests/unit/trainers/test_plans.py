@@ -1,6 +1,7 @@
 import io
 import os
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -127,6 +128,62 @@ def test_hostile_bundles_are_refused(flaw):
 def test_nothing_is_inflated_before_it_is_refused():
     with pytest.raises(PlanError, match="zeros is compressed"):
         read_bundle(archive([("a-zeros", bytes(1000), {}), *BASE], compression=zipfile.ZIP_DEFLATED))
+
+
+def test_entries_that_share_bytes_are_refused_before_one_is_read(monkeypatch):
+    # Each entry's data begins with the next one's header: 40 entries of 100 kB in a zip of little more than that.
+    names = [f"q{number:02}" for number in range(40)]
+    headers = [
+        struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0) + name.encode() for name in names
+    ]
+    body = b"".join(headers) + bytes(100_000)
+    directory = b""
+    for place, name in enumerate(names):
+        offset = place * len(headers[0])
+        size = len(body) - offset - len(headers[0])
+        directory += struct.pack(
+            "<4s6H3I5H2I",
+            b"PK\1\2",
+            0x314,
+            20,
+            0,
+            0,
+            0,
+            33,
+            0,
+            size,
+            size,
+            len(name),
+            0,
+            0,
+            0,
+            0,
+            0o100644 << 16,
+            offset,
+        )
+        directory += name.encode()
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(names), len(names), len(directory), len(body), 0)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("an entry was read"))
+    with pytest.raises(PlanError, match="'q01' overlaps the entry before it"):
+        read_bundle(body + directory + end)
+
+
+def test_an_entry_beyond_the_end_is_refused_before_one_is_read(monkeypatch):
+    data = bytearray(GOOD.to_bytes())
+    directory = data.rindex(b"PK\x01\x02")
+    data[directory + 20 : directory + 28] = struct.pack("<2I", len(data), len(data))
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("an entry was read"))
+    with pytest.raises(PlanError, match="beyond the zip's end"):
+        read_bundle(bytes(data))
+
+
+def test_a_directory_of_more_files_than_taken_is_refused_before_it_is_read(monkeypatch):
+    many = archive([(f"q{number}", b"", {}) for number in range(2000)])
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("an entry of the directory was read"))
+    with pytest.raises(PlanError, match="longer than that of 256 files"):
+        read_bundle(many)
+    with pytest.raises(PlanError, match="does not end as"):
+        read_bundle(many[:-22] + struct.pack("<4sIQI", b"PK\6\7", 0, 0, 1) + many[-22:])
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
