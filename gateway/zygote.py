@@ -142,13 +142,18 @@ class _Process:
 
     def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:  # no descriptor is left: nobody would hear of its end
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self.pid = pid
         self.waiting: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self.ended: asyncio.Future[int] = loop.create_future()
         self.ready: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         self._reader = reader
         self._writer = writer
-        self._pidfd = os.pidfd_open(pid)
         loop.add_reader(self._pidfd, self._reap)
         self._pump = asyncio.create_task(self._read(), name="zygote answers")
 
@@ -242,7 +247,7 @@ class Zygote:
         """Have a zygote that has imported torch.
 
         Raises:
-            TrainerGoneError: it ended before it was ready.
+            TrainerGoneError: it could not be started, or ended before it was ready.
             TrainerError: it was not ready in time.
         """
         await self._ready()
@@ -265,9 +270,21 @@ class Zygote:
     async def _spawned(self) -> _Process:
         ours, theirs = socket.socketpair()
         with theirs:
-            # Connected first: between the start of the process and the object that will end it nothing may be awaited.
-            reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
-            return _Process(_spawn(self._module, theirs.fileno(), self._workspace), reader, writer)
+            writer: asyncio.StreamWriter | None = None
+            try:
+                # Connected first: between the start of the process and the object that will end it nothing is awaited.
+                reader, writer = await asyncio.open_connection(sock=ours, limit=_MAXIMUM_LINE)
+                return _Process(_spawn(self._module, theirs.fileno(), self._workspace), reader, writer)
+            except BaseException as error:
+                if writer is None:
+                    ours.close()
+                else:
+                    writer.transport.abort()
+                if not isinstance(error, OSError):
+                    raise
+                raise TrainerGoneError(
+                    "TRAINER_GONE", f"the trainers' process could not be started: {error.strerror}"
+                ) from error
 
     async def run(self, task: str, *, seconds: float, **fields: Any) -> TrainerResult:
         """Run one task.

@@ -1,6 +1,7 @@
 """The trainers' process as the gateway holds it: nothing inherited, ended in time, started again after a death."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -119,6 +120,26 @@ async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> No
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         assert {child.pid for child in psutil.Process().children()} <= before
+
+
+@pytest.mark.parametrize("step", ["asyncio.open_connection", "os.posix_spawn", "os.pidfd_open"])
+async def test_a_start_that_fails_leaves_no_process_and_no_open_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    files = psutil.Process().num_fds()
+    children = {child.pid for child in psutil.Process().children()}
+    async with Zygote(TrainerSettings(), Deadlines(zygote_start=20), tmp_path, module=FAKE) as zygote:
+        monkeypatch.setattr(step, refuse)
+        with pytest.raises(TrainerGoneError, match="could not be started: Too many open files"):
+            await zygote.start()
+        await asyncio.sleep(0)  # an aborted connection is closed by the loop
+        assert psutil.Process().num_fds() == files
+        assert {child.pid for child in psutil.Process().children()} <= children
+        monkeypatch.undo()
+        await zygote.start()
 
 
 async def test_one_that_can_not_start_is_said_so(tmp_path: Path) -> None:
