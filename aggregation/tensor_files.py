@@ -252,18 +252,20 @@ class TensorFileWriter:
         self._position[name] = start + values.size
 
     def finish(self) -> TensorFile:
-        """Make the file durable, give it its name and return it open for reading.
+        """Make the file durable under its name and return it open for reading.
 
         Raises:
             TensorFileError: a tensor is incomplete.
+            OSError: the disk fails.
         """
         for name, spec in self._specs.items():
             if self._position[name] != spec.size:
                 raise TensorFileError(f"{name}: {self._position[name]} of {spec.size} elements", code="TRUNCATED")
         os.fsync(self._fd)
+        self._part.replace(self._path)
         os.close(self._fd)
         self._fd = -1
-        self._part.replace(self._path)
+        _sync_folder(self._path.parent)
         return TensorFile(self._path)
 
     def abandon(self) -> None:
@@ -272,6 +274,15 @@ class TensorFileWriter:
             os.close(self._fd)
             self._fd = -1
             self._part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, which the files' own fsync does not."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:

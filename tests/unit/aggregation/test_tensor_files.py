@@ -111,6 +111,31 @@ def test_an_unfinished_file_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_cannot_get_its_name_leaves_nothing_behind(tmp_path):
+    (tmp_path / "m").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_tensors(tmp_path / "m", MemoryTensors(ARRAYS))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_content_is_durable_before_the_name_and_the_name_before_it_is_said(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def noting_fsync(descriptor):
+        done.append("folder" if Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path else "file")
+        fsync(descriptor)
+
+    def noting_replace(source, target):
+        done.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    write_tensors(tmp_path / "m", MemoryTensors(ARRAYS))
+    assert done == ["file", "name", "folder"]
+
+
 def test_more_or_other_elements_than_announced_are_refused(tmp_path):
     with TensorFileWriter(tmp_path / "m", {"w": TensorSpec("F32", (4,))}) as writer:
         with pytest.raises(TensorFileError, match="more than 4"):
