@@ -59,12 +59,17 @@ class BlockError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that is decoded; what exceeds it is refused before anything is built from it."""
+    """The most that is decoded; what exceeds it is refused before anything is built from it.
+
+    How deep messages lie in each other is bounded by protobuf itself: what nests more than 100 deep is not readable.
+    """
 
     block_bytes: int = 100 * 1024 * 1024
     """Fabric's own bound on a message."""
     transactions: int = 20_000
     """Of one block."""
+    parts: int = 2_000_000
+    """Arguments, endorsements, namespaces, collections, reads, writes and queries of one block."""
     endorsements: int = 1024
     """Of one transaction."""
     entries: int = 200_000
@@ -288,9 +293,10 @@ def decode_block(block: bytes | common_pb2.Block, limits: Limits = DEFAULT_LIMIT
     Raises:
         BlockError: it breaks the format or exceeds a limit.
     """
+    size = len(block) if isinstance(block, bytes) else block.ByteSize()
+    if size > limits.block_bytes:
+        raise BlockError(f"block of {size} bytes: at most {limits.block_bytes} are read")
     if isinstance(block, bytes):
-        if len(block) > limits.block_bytes:
-            raise BlockError(f"block of {len(block)} bytes: at most {limits.block_bytes} are read")
         block = _parse(common_pb2.Block, block, "block")
     number = block.header.number
     where = f"block {number}"
@@ -306,18 +312,21 @@ def decode_block(block: bytes | common_pb2.Block, limits: Limits = DEFAULT_LIMIT
         raise BlockError(f"{where}: {len(flags)} validation flags for {len(data)} transactions", number)
 
     digest = hashlib.sha256()
-    transactions = []
-    for place, envelope in enumerate(data):
+    for envelope in data:
         digest.update(envelope)
-        code = flags[place] if flags else NOT_VALIDATED
-        transactions.append(_transaction(place, code, _well_formed(block, place), limits))
+    codes = flags or bytes([NOT_VALIDATED]) * len(data)
+    allowance = _Allowance(limits)
+    transactions: dict[int, Transaction] = {}
+    # Those that hold come first: anybody may have rubbish ordered, which must not use up what is read of a block.
+    for place in sorted(range(len(data)), key=lambda place: codes[place] != VALID):
+        transactions[place] = _transaction(place, codes[place], _well_formed(block, place), allowance)
     signatures = _parse(common_pb2.Metadata, _metadata(block, common_pb2.SIGNATURES), f"{where}: signatures", number)
     return Block(
         number=number,
         previous_hash=block.header.previous_hash,
         data_hash=block.header.data_hash,
         computed_data_hash=digest.digest(),
-        transactions=tuple(transactions),
+        transactions=tuple(transactions[place] for place in range(len(data))),
         orderer_signatures=_orderer_signatures(signatures, where, number, limits),
         signed_metadata=signatures.value,
         last_config=_last_config(block, signatures, where),
@@ -405,21 +414,37 @@ class _FlawError(ValueError):
     """A transaction that can't be read."""
 
 
-def _transaction(place: int, code: int, envelope: common_pb2.Envelope, limits: Limits) -> Transaction:
+class _Allowance:
+    """What may still be built of one block's transactions."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.parts = limits.parts
+
+    def take(self, parts: int, what: str) -> None:
+        """Count what is about to be built."""
+        self.parts -= parts
+        if self.parts < 0:
+            raise _FlawError(f"{what}: more than {self.limits.parts} parts in one block")
+
+
+def _transaction(place: int, code: int, envelope: common_pb2.Envelope, allowance: _Allowance) -> Transaction:
+    before = allowance.parts
     try:
-        return _readable_transaction(place, code, envelope, limits)
+        return _readable_transaction(place, code, envelope, allowance)
     except _FlawError as error:
+        allowance.parts = before  # nothing of it is kept
         return Transaction(place, code, str(error))
 
 
-def _readable_transaction(place: int, code: int, envelope: common_pb2.Envelope, limits: Limits) -> Transaction:
+def _readable_transaction(place: int, code: int, envelope: common_pb2.Envelope, allowance: _Allowance) -> Transaction:
     payload = _part(common_pb2.Payload, envelope.payload, "payload")
     header = _part(common_pb2.ChannelHeader, payload.header.channel_header, "channel header")
     signature_header = _part(common_pb2.SignatureHeader, payload.header.signature_header, "signature header")
     creator = _identity(signature_header.creator, "creator") if signature_header.creator else None
     action = config = last_update = None
     if header.type == common_pb2.ENDORSER_TRANSACTION:
-        action = _action(payload, limits)
+        action = _action(payload, allowance)
     elif header.type == common_pb2.CONFIG:
         content = _part(configtx_pb2.ConfigEnvelope, payload.data, "configuration")
         config = content.config
@@ -443,7 +468,8 @@ def _readable_transaction(place: int, code: int, envelope: common_pb2.Envelope, 
     )
 
 
-def _action(payload: common_pb2.Payload, limits: Limits) -> Action:
+def _action(payload: common_pb2.Payload, allowance: _Allowance) -> Action:
+    limits = allowance.limits
     transaction = _part(transaction_pb2.Transaction, payload.data, "transaction")
     if len(transaction.actions) != 1:
         raise _FlawError(f"transaction: {len(transaction.actions)} actions, Fabric has one")
@@ -457,13 +483,14 @@ def _action(payload: common_pb2.Payload, limits: Limits) -> Action:
     call = _part(chaincode_pb2.ChaincodeInvocationSpec, invoked.input, "invocation").chaincode_spec
     if len(content.action.endorsements) > limits.endorsements:
         raise _FlawError(f"{len(content.action.endorsements)} endorsements, at most {limits.endorsements} are read")
+    allowance.take(len(call.input.args) + len(content.action.endorsements), "invocation")
     return Action(
         chaincode=call.chaincode_id.name,
         arguments=tuple(call.input.args),
         status=done.response.status,
         message=done.response.message,
         payload=done.response.payload,
-        accesses=_accesses(done.results, limits),
+        accesses=_accesses(done.results, allowance),
         event=_event(done.events),
         endorsements=tuple(
             Endorsement(_identity(one.endorser, "endorser"), one.endorser, one.signature)
@@ -477,7 +504,8 @@ def _action(payload: common_pb2.Payload, limits: Limits) -> Action:
     )
 
 
-def _accesses(results: bytes, limits: Limits) -> tuple[NamespaceAccess, ...]:
+def _accesses(results: bytes, allowance: _Allowance) -> tuple[NamespaceAccess, ...]:
+    limits = allowance.limits
     entries = 0
     accesses: list[NamespaceAccess] = []
     seen: set[str] = set()
@@ -487,16 +515,15 @@ def _accesses(results: bytes, limits: Limits) -> tuple[NamespaceAccess, ...]:
             raise _FlawError(f"{what}: it is there twice")
         seen.add(namespace.namespace)
         access = _part(kv_rwset_pb2.KVRWSet, namespace.rwset, what)
-        entries += len(access.reads) + len(access.writes) + len(access.range_queries_info)
-        entries += len(access.metadata_writes) + len(namespace.collection_hashed_rwset)
-        if entries > limits.entries:
-            raise _FlawError(f"{what}: more than {limits.entries} reads and writes in one transaction")
+        found = len(access.reads) + len(access.writes) + len(access.range_queries_info)
+        found += len(access.metadata_writes) + len(namespace.collection_hashed_rwset)
+        entries = _counted(entries + found, what, limits)
+        allowance.take(1 + found, what)
         collections = []
         for collection in namespace.collection_hashed_rwset:
             hashed = _part(kv_rwset_pb2.HashedRWSet, collection.hashed_rwset, f"{what}, {collection.collection_name}")
-            entries += len(hashed.hashed_writes)
-            if entries > limits.entries:
-                raise _FlawError(f"{what}: more than {limits.entries} reads and writes in one transaction")
+            entries = _counted(entries + len(hashed.hashed_writes), what, limits)
+            allowance.take(len(hashed.hashed_writes), what)
             writes = tuple(
                 HashedWrite(one.key_hash, one.value_hash, one.is_delete, one.is_purge) for one in hashed.hashed_writes
             )
@@ -512,6 +539,12 @@ def _accesses(results: bytes, limits: Limits) -> tuple[NamespaceAccess, ...]:
             )
         )
     return tuple(accesses)
+
+
+def _counted(entries: int, what: str, limits: Limits) -> int:
+    if entries > limits.entries:
+        raise _FlawError(f"{what}: more than {limits.entries} reads and writes in one transaction")
+    return entries
 
 
 def _read(read: kv_rwset_pb2.KVRead) -> Read:

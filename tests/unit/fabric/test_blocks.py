@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fabric_protos.common import common_pb2, configtx_pb2
 from fabric_protos.ledger.rwset import rwset_pb2
-from fabric_protos.peer import proposal_pb2, proposal_response_pb2, transaction_pb2
+from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
+from fabric_protos.peer import chaincode_pb2, proposal_pb2, proposal_response_pb2, transaction_pb2
 from fedfabric.fabric import blocks
 from fedfabric.fabric.blocks import BlockError, Limits, decode_block, read_blocks
 from fedfabric.fabric.configuration import genesis_block
@@ -126,14 +127,132 @@ def test_a_block_with(flaw):
 
 def test_limits_are_held():
     data = raw("bft", 1)
-    with pytest.raises(BlockError, match="at most 100 are read"):
-        decode_block(data, Limits(block_bytes=100))
+    for given_as in (data, common_pb2.Block.FromString(data)):
+        with pytest.raises(BlockError, match="at most 100 are read"):
+            decode_block(given_as, Limits(block_bytes=100))
     with pytest.raises(BlockError, match="2 transactions"):
         decode_block(data, Limits(transactions=1))
     with pytest.raises(BlockError, match="orderer signatures, at most 1"):
         decode_block(data, Limits(orderer_signatures=1))
     assert "more than 2 reads and writes" in decode_block(data, Limits(entries=2)).transactions[0].flaw
     assert "at most 0 are read" in decode_block(data, Limits(endorsements=0)).transactions[0].flaw
+
+
+def with_arguments(envelope: bytes, count: int) -> bytes:
+    """The same transaction, called with so many arguments."""
+    changed = common_pb2.Envelope.FromString(envelope)
+    payload = common_pb2.Payload.FromString(changed.payload)
+    transaction = transaction_pb2.Transaction.FromString(payload.data)
+    content = transaction_pb2.ChaincodeActionPayload.FromString(transaction.actions[0].payload)
+    invoked = proposal_pb2.ChaincodeProposalPayload.FromString(content.chaincode_proposal_payload)
+    call = chaincode_pb2.ChaincodeInvocationSpec.FromString(invoked.input)
+    call.chaincode_spec.input.args[:] = [b"f"] * count
+    invoked.input = call.SerializeToString()
+    content.chaincode_proposal_payload = invoked.SerializeToString()
+    transaction.actions[0].payload = content.SerializeToString()
+    payload.data = transaction.SerializeToString()
+    changed.payload = payload.SerializeToString()
+    return changed.SerializeToString()
+
+
+class TestTheLimitOfAWholeBlock:
+    """A block of real transactions with 300, 20 and 300 arguments, and each with less than 100 other parts."""
+
+    @pytest.fixture
+    def block(self) -> common_pb2.Block:
+        block = message("bft", 1)
+        real = block.data.data[0]
+        block.data.data[:] = [with_arguments(real, count) for count in (300, 20, 300)]
+        block.metadata.metadata[common_pb2.TRANSACTIONS_FILTER] = b"\0\0\0"
+        return block
+
+    def flawed(self, block: common_pb2.Block, parts: int) -> list[int]:
+        transactions = decode_block(block, Limits(parts=parts)).transactions
+        assert [one.number for one in transactions] == [0, 1, 2]
+        flawed = [one for one in transactions if one.flaw]
+        assert all(f"more than {parts} parts in one block" in one.flaw for one in flawed)
+        assert all(one.action is None for one in flawed)
+        return [one.number for one in flawed]
+
+    def test_counts_all_transactions_together(self, block):
+        assert self.flawed(block, 1000) == []
+        assert self.flawed(block, 600) == [2]
+
+    def test_is_not_used_up_by_what_is_refused(self, block):
+        assert self.flawed(block, 200) == [0, 2]
+
+    def test_is_not_used_up_by_what_the_peer_marked_invalid(self, block):
+        block.metadata.metadata[common_pb2.TRANSACTIONS_FILTER] = b"\x0b\x0b\0"
+        assert self.flawed(block, 600) == [0]
+
+    @pytest.mark.parametrize(
+        "part",
+        ["reads", "writes", "range_queries_info", "metadata_writes", "collection_hashed_rwset", "hashed_writes"],
+    )
+    def test_counts_every_kind_of_part(self, part):
+        hashed = kv_rwset_pb2.HashedRWSet(hashed_writes=[{}] * 500).SerializeToString()
+        reads = {} if "hashed" in part else {part: [{}] * 500}
+        collections = {"collection_hashed_rwset": [{}] * 500, "hashed_writes": [{"hashed_rwset": hashed}]}.get(part)
+        namespace = rwset_pb2.NsReadWriteSet(
+            namespace="n",
+            rwset=kv_rwset_pb2.KVRWSet(**reads).SerializeToString(),
+            collection_hashed_rwset=collections,
+        )
+        assert self.flawed_results([namespace])
+
+    def test_counts_namespaces_and_endorsements(self):
+        assert self.flawed_results([rwset_pb2.NsReadWriteSet(namespace=f"n{number}") for number in range(500)])
+        assert not self.flawed_results([rwset_pb2.NsReadWriteSet(namespace="n")])
+        real = message("bft", 1).data.data[0]
+        action = common_pb2.Payload.FromString(common_pb2.Envelope.FromString(real).payload)
+        content = transaction_pb2.ChaincodeActionPayload.FromString(
+            transaction_pb2.Transaction.FromString(action.data).actions[0].payload
+        )
+        content.action.endorsements.extend(list(content.action.endorsements) * 500)
+        assert self.flawed_content(content)
+
+    def flawed_results(self, namespaces) -> bool:
+        content = transaction_pb2.ChaincodeActionPayload()
+        content.action.proposal_response_payload = proposal_response_pb2.ProposalResponsePayload(
+            extension=proposal_pb2.ChaincodeAction(
+                results=rwset_pb2.TxReadWriteSet(ns_rwset=namespaces).SerializeToString()
+            ).SerializeToString()
+        ).SerializeToString()
+        return self.flawed_content(content)
+
+    def flawed_content(self, content: transaction_pb2.ChaincodeActionPayload) -> bool:
+        header = common_pb2.ChannelHeader(type=common_pb2.ENDORSER_TRANSACTION).SerializeToString()
+        transaction = transaction_pb2.Transaction(actions=[{"payload": content.SerializeToString()}])
+        payload = common_pb2.Payload(header={"channel_header": header}, data=transaction.SerializeToString())
+        envelope = common_pb2.Envelope(payload=payload.SerializeToString(), signature=b"s")
+        block = message("bft", 1)
+        block.data.data[:] = [envelope.SerializeToString()]
+        block.metadata.metadata[common_pb2.TRANSACTIONS_FILTER] = b"\0"
+        (decoded,) = decode_block(block, Limits(parts=499)).transactions
+        assert not decoded.flaw or "parts in one block" in decoded.flaw
+        return bool(decoded.flaw)
+
+
+def test_a_configuration_that_lies_too_deep_in_itself_is_not_read():
+    def field(number: int, content: bytes) -> bytes:
+        size, length = len(content), b""
+        while size > 127:
+            size, length = size >> 7, length + bytes([size & 127 | 128])
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    def decoded(levels: int) -> blocks.Transaction:
+        group = b""
+        for _ in range(levels):  # each level is a group within an entry of the map `groups`
+            group = field(2, field(1, b"g") + field(2, group))
+        payload = common_pb2.Payload(data=field(1, field(2, group)))
+        payload.header.channel_header = common_pb2.ChannelHeader(type=common_pb2.CONFIG).SerializeToString()
+        return changed_envelope(
+            lambda _: common_pb2.Envelope(payload=payload.SerializeToString(), signature=b"s").SerializeToString()
+        )
+
+    assert "g" in decoded(40).config.channel_group.groups
+    assert decoded(60).flaw == "configuration: not readable"
+    assert decoded(2000).flaw == "configuration: not readable"
 
 
 def changed_envelope(change) -> blocks.Transaction:
