@@ -20,6 +20,7 @@ from .supervisor import listening_ports
 FORMAT = 1
 FILE = "state.json"
 _LOCK = "operation.lock"
+_STAGING = "state.new"
 _LOWEST_PORT = 10_000
 _DISK = {
     errno.ENOSPC: "its disk is full; free some space",
@@ -56,12 +57,7 @@ class NetworkState(BaseModel):
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            foreign = sorted(entry.name for entry in home.iterdir() if entry.name != _LOCK) if home.is_dir() else []
-            if foreign:
-                raise StateError(
-                    f"{home} is not a network's folder (it has {', '.join(foreign[:3])}, and no {FILE}): name an empty "
-                    "one, or remove it"
-                ) from None
+            _require_empty(home)
             return None
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}: name another folder") from error
@@ -79,13 +75,16 @@ class NetworkState(BaseModel):
 
     def save(self, home: Path) -> None:
         """Replace the file; at any instant it is the old one or the new one, whole."""
-        path = home / FILE
-        staging = path.with_suffix(".new")
-        with staging.open("w") as file:
-            file.write(self.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
+        staging = home / _STAGING
+        try:
+            with staging.open("w") as file:
+                file.write(self.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            staging.replace(home / FILE)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
 
     def require_same(self, spec: NetworkSpec, runtime: str, home: Path) -> None:
         """Check that the folder's network is the one that is asked for.
@@ -131,26 +130,58 @@ def allocate_ports(names: Iterable[str], taken: Iterable[int] = ()) -> Mapping[s
     return chosen
 
 
+def _require_empty(home: Path) -> None:
+    """Check that a folder without a state holds nothing of somebody else's."""
+    foreign = sorted({entry.name for entry in home.iterdir()} - {_LOCK, _STAGING}) if home.is_dir() else []
+    if foreign:
+        raise StateError(
+            f"{home} is not a network's folder (it has {', '.join(foreign[:3])}, and no {FILE}): name an empty one, or "
+            "remove it"
+        )
+
+
 @contextlib.contextmanager
 def operation(home: Path) -> Iterator[None]:
     """Hold the folder for one command that changes the network; the system releases it when the command dies.
 
+    Where no network has been founded at the end, the folder is as it was before.
+
     Raises:
-        StateError: the folder cannot be written, or another command is changing the network.
+        StateError: the folder is somebody else's, cannot be written, or another command is changing the network.
     """
+    path = home / _LOCK
     try:
+        if not (home / FILE).exists():
+            _require_empty(home)
+        made = not home.exists()
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (home / _LOCK).open("a")
+        lock = path.open("a")
     except OSError as error:
         raise StateError(f"the folder {home} cannot be written ({error.strerror}): name another one") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = _is(path, lock.fileno())
         except BlockingIOError:
-            raise StateError(f"another command is changing the network in {home}: wait for it to end") from None
+            held = False
+        if not held:  # by another command; or it has ended meanwhile, and removed the lock that this one waited for
+            raise StateError(f"another command is changing the network in {home}: wait for it to end")
         try:
             yield
         except OSError as error:
             if error.errno not in _DISK:
                 raise
             raise StateError(f"the folder {home} cannot be written: {_DISK[error.errno]}") from error
+        finally:
+            if _is(path, lock.fileno()) and not (home / FILE).exists():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    if made:
+                        home.rmdir()
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one that stands at a path now."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False

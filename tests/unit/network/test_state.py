@@ -1,7 +1,9 @@
 """A network's memory on disk."""
 
+import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -37,6 +39,15 @@ def test_a_write_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", die)
     with pytest.raises(OSError, match="No space"):
         state(founded=True).save(tmp_path)
+    assert NetworkState.load(tmp_path) == state()
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_first_write_that_was_killed_is_no_obstacle(tmp_path):
+    (tmp_path / "state.new").write_text("{")
+    with operation(tmp_path):
+        assert NetworkState.load(tmp_path) is None
+        state().save(tmp_path)
     assert NetworkState.load(tmp_path) == state()
 
 
@@ -102,6 +113,56 @@ def test_one_command_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
         holder.kill()
     with operation(tmp_path):
         pass
+
+
+def test_an_operation_on_a_folder_of_others_leaves_nothing_in_it(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all my work")
+    with pytest.raises(StateError, match=r"it has thesis\.txt, .*name an empty one"), operation(tmp_path):
+        pytest.fail("it was entered")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_operation_that_founds_nothing_leaves_the_folder_as_it_was(tmp_path, there):
+    home = tmp_path / "net"
+    if there:
+        home.mkdir()
+
+    def attempt():
+        with operation(home):
+            raise StateError("no such runtime here")
+
+    with pytest.raises(StateError, match="no such runtime"):
+        attempt()
+    assert home.exists() == there
+    assert not there or list(home.iterdir()) == []
+
+
+def test_a_founded_network_keeps_its_lock(tmp_path):
+    with operation(tmp_path):
+        state().save(tmp_path)
+    assert (tmp_path / "operation.lock").exists()
+
+
+def test_the_lock_of_whoever_came_after_a_wipe_is_left_alone(tmp_path):
+    home = tmp_path / "net"
+    with operation(home):
+        shutil.rmtree(home)
+        home.mkdir()
+        (home / "operation.lock").write_text("another's")
+    assert (home / "operation.lock").exists()
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_holds_nothing(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def late(lock, mode):
+        (tmp_path / "operation.lock").unlink()  # as the command does that was before this one, at its end
+        flock(lock, mode)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(StateError, match="another command is changing"), operation(tmp_path):
+        pytest.fail("it was entered")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
