@@ -163,7 +163,7 @@ def package(chaincode: ChaincodeSpec) -> ChaincodePackage:
 
 def found_organisation(layout: Layout, organisation: OrganisationSpec, now: datetime.datetime) -> None:
     """Create an organisation's authorities and administrator, and write all that its processes read."""
-    home, runtime = layout.home, layout.runtime
+    home = layout.home
     folder = organisation_folder(home, organisation.name)
     authorities = Authorities.create(organisation.name, now)
     authorities.save(folder)
@@ -172,13 +172,20 @@ def found_organisation(layout: Layout, organisation: OrganisationSpec, now: date
         member = authorities.signing.issue(place.name, now, kind="orderer")
         server = authorities.tls.issue(place.name, now, hosts=_hosts(layout, place))
         write_orderer(place.folder(home), authorities, member, server)
-        write_configuration(place.folder(home), runtime, peer=False)
     for place in layout.peers(organisation):
         member = authorities.signing.issue(place.name, now, kind="peer")
         server = authorities.tls.issue(place.name, now, hosts=_hosts(layout, place))
         write_peer(place.folder(home), authorities, member, server)
-        write_configuration(place.folder(home), runtime, peer=True)
+    found_configuration(layout, organisation)
     found_servers(layout, organisation, now)
+
+
+def found_configuration(layout: Layout, organisation: OrganisationSpec) -> None:
+    """Write what Fabric's processes are configured by: the runtime's files, and where its external builder lies now."""
+    for place in layout.orderers(organisation):
+        write_configuration(place.folder(layout.home), layout.runtime, peer=False)
+    for place in layout.peers(organisation):
+        write_configuration(place.folder(layout.home), layout.runtime, peer=True)
 
 
 def found_servers(layout: Layout, organisation: OrganisationSpec, now: datetime.datetime) -> None:

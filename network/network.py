@@ -209,6 +209,8 @@ class Network:
             state.save(self.home)
         else:
             fresh = await self._runtime.open()
+            for organisation in state.spec.organisations:  # folder and cache may have moved
+                founding.found_configuration(Layout(self.home, state, self._runtime), organisation)
         self._state = state
         layout = self.layout
         for organisation in state.spec.organisations:  # a deployment may have been interrupted

@@ -13,7 +13,15 @@ import time
 
 import psutil
 import pytest
-from fedfabric.network import Network, OrganisationSpec, PortError, ProcessError, SpecificationError, StateError
+from fedfabric.network import (
+    Network,
+    OrganisationSpec,
+    PortError,
+    ProcessError,
+    SpecificationError,
+    StateError,
+    programs,
+)
 from fedfabric.network.pytest_plugin import raft_specification
 from fedfabric.tests.network.network.clients import eventually, get, put, until
 
@@ -115,6 +123,35 @@ async def test_a_network_whose_supervisor_was_killed_is_repaired(tmp_path, spec)
         assert not (await network.status()).up
         await network.up(keep=False)
         assert await get(network, "beta", "kept") == b"1"
+
+
+async def test_a_network_comes_up_where_its_folder_and_the_cache_have_moved_to(tmp_path, spec, monkeypatch):
+    built = programs.ensure().config.parent
+    caches = [tmp_path / "first", tmp_path / "second", tmp_path / "third"]
+    caches[0].mkdir()
+    (caches[0] / built.name).symlink_to(built)
+    monkeypatch.setenv("FEDFABRIC_CACHE", str(caches[0]))
+    async with Network(spec, home=tmp_path / "net") as network:
+        await put(network, "alpha", "before")
+    (tmp_path / "net").rename(tmp_path / "moved")
+    caches[0].rename(caches[1])
+    monkeypatch.setenv("FEDFABRIC_CACHE", str(caches[1]))
+    moved = Network.open(tmp_path / "moved")
+    try:
+        await moved.up(keep=False)
+        assert await get(moved, "beta", "before") == b"1"
+        more = spec.chaincodes[0].model_copy(update={"name": "kv-more"})
+        await moved.deploy(more)  # which asks the builder
+        await put(moved, "alpha", "after", chaincode="kv-more")
+
+        caches[1].rename(caches[2])  # under a running network
+        monkeypatch.setenv("FEDFABRIC_CACHE", str(caches[2]))
+        again = Network.open(tmp_path / "moved")
+        await again.up(keep=False)
+        await again.deploy(more.model_copy(update={"name": "kv-yet-more"}))
+        await put(again, "beta", "after", chaincode="kv-yet-more")
+    finally:
+        await moved.down()
 
 
 GROW = """
