@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 __all__ = [
     "ATTRIBUTES_OID",
+    "UNREADABLE",
     "Identity",
     "InvalidIdentityError",
     "Signer",
@@ -37,6 +38,17 @@ ATTRIBUTES_OID: Final = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1")
 """The certificate extension in which Fabric CA writes an identity's attributes."""
 
 MAXIMUM_CERTIFICATE_BYTES: Final = 64 * 1024
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the X.509 parser raises at what somebody has made up, some of it only when that part is first looked at."""
 
 # The orders of the two curves that Fabric's membership service takes (SEC 2, sections 2.4.2 and 2.5.1).
 _ORDERS: Final[Mapping[str, int]] = MappingProxyType(
@@ -98,8 +110,15 @@ class Identity:
 
     @property
     def enrolment_id(self) -> str:
-        """The certificate's common name, "" when it has none."""
-        names = self.x509.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        """The certificate's common name, "" when it has none.
+
+        Raises:
+            InvalidIdentityError: the certificate can't be read.
+        """
+        try:
+            names = self.x509.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        except UNREADABLE as error:
+            raise InvalidIdentityError("the certificate's subject can't be read") from error
         return str(names[0].value) if names else ""
 
     def attributes(self) -> Mapping[str, str]:
@@ -113,7 +132,7 @@ class Identity:
             extension = certificate.extensions.get_extension_for_oid(ATTRIBUTES_OID)
         except x509.ExtensionNotFound:
             return MappingProxyType({})
-        except ValueError as error:
+        except UNREADABLE as error:
             raise InvalidIdentityError("the certificate's extensions can't be read") from error
         if not isinstance(extension.value, x509.UnrecognizedExtension):
             raise InvalidIdentityError("the certificate's attribute extension has an unknown form")
@@ -160,7 +179,7 @@ def verify(certificate: bytes, message: bytes, signature: bytes) -> None:
     """
     try:
         key = _certificate(certificate).public_key()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise InvalidIdentityError("the certificate's key can't be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _ORDERS:
         raise InvalidIdentityError("the certificate's key is not an elliptic-curve key on P-256 or P-384")
@@ -181,5 +200,5 @@ def _certificate(pem: bytes) -> x509.Certificate:
         raise InvalidIdentityError(f"the certificate has {len(pem)} bytes, {MAXIMUM_CERTIFICATE_BYTES} are the most")
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise InvalidIdentityError("the certificate is not PEM") from error

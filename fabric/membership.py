@@ -19,6 +19,8 @@ from cryptography.x509.oid import NameOID
 from fabric_protos.msp import identities_pb2, msp_config_pb2, msp_principal_pb2
 from google.protobuf.message import DecodeError
 
+from .identity import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -102,16 +104,16 @@ class MembershipService:
                 raise MembershipError(f"{self.msp_id}: a CA's certificate is no member's")
             issuer = self._issuer(certificate)
             self._check_revocation(certificate, issuer)
-        except ValueError as error:
+            names = {
+                str(attribute.value)
+                for attribute in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+            }
+        except UNREADABLE as error:
             if isinstance(error, MembershipError):
                 raise
             raise MembershipError(f"{self.msp_id}: the certificate can't be read: {error}") from error
         if not self._units:
             return None
-        names = {
-            str(attribute.value)
-            for attribute in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-        }
         roles = [
             role for role, (unit, authority) in self._units.items() if unit in names and authority in (None, issuer)
         ]
@@ -151,7 +153,7 @@ def _issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
         return False
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 
@@ -166,14 +168,14 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _certificates(data: Iterable[bytes], what: str) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(x509.load_pem_x509_certificate(one) for one in data)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise MembershipError(f"{what} certificate: not PEM") from error
 
 
 def _revocation_list(data: bytes, msp_id: str) -> x509.CertificateRevocationList:
     try:
         return x509.load_pem_x509_crl(data)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise MembershipError(f"{msp_id}: a revocation list is not PEM") from error
 
 

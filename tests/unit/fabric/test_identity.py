@@ -1,3 +1,4 @@
+import base64
 import datetime
 import json
 
@@ -17,6 +18,7 @@ from fedfabric.fabric.identity import (
     verify,
 )
 
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 ORDERS = {
     "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
@@ -157,3 +159,59 @@ def test_a_certificate_with_much_behind_it_is_refused(key):
 def test_bytes_that_are_no_certificate_are_refused(data):
     with pytest.raises(InvalidIdentityError, match="certificate"):
         Identity("Org1MSP", data).attributes()
+
+
+def made_up(change):
+    """A certificate whose DER somebody has changed after its authority signed it, PEM again."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = x509.load_pem_x509_certificate(certificate(key, b'{"attrs": {}}')).public_bytes(serialization.Encoding.DER)
+    changed = change(der)
+    assert changed != der
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(changed) + b"-----END CERTIFICATE-----\n"
+
+
+# Each makes the parser raise an exception of another class.
+MADE_UP = {
+    "a version that there is not": lambda der: der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09", 1),
+    "a curve that nobody knows": lambda der: der.replace(
+        bytes.fromhex("06082a8648ce3d030107"), b"\x06\x08" + b"\x2a" * 8
+    ),
+    "a key of a kind that nobody knows": lambda der: der.replace(
+        bytes.fromhex("06072a8648ce3d0201"), b"\x06\x07" + b"\x2a" * 7
+    ),
+    "a name that is not UTF-8": lambda der: der.replace(b"alice", b"\xff" * 5),
+}
+
+
+@pytest.mark.parametrize("flaw", MADE_UP)
+def test_a_certificate_that_somebody_has_made_up_is_refused_as_such(flaw):
+    identity = Identity("Org1MSP", made_up(MADE_UP[flaw]))
+    read = [
+        lambda: identity.x509,
+        identity.attributes,
+        lambda: identity.enrolment_id,
+        lambda: verify(identity.certificate, b"m", b"\x30\x06\x02\x01\x01\x02\x01\x01"),
+    ]
+    refused = 0
+    for part in read:
+        try:
+            part()
+        except InvalidIdentityError:
+            refused += 1
+        except WrongSignatureError:
+            continue
+    assert refused
+
+
+def test_extensions_given_twice_are_refused_as_such():
+    key = ec.generate_private_key(ec.SECP256R1())
+    other = x509.ObjectIdentifier("1.2.3.4.5.6.7.8.2")
+    built = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([])).serial_number(1)
+    built = built.public_key(key.public_key()).not_valid_before(NOW).not_valid_after(NOW)
+    for name in (ATTRIBUTES_OID, other):
+        built = built.add_extension(x509.UnrecognizedExtension(name, b"{}"), critical=False)
+    der = built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    twice = der.replace(bytes.fromhex("06082a03040506070802"), bytes.fromhex("06082a03040506070801"))
+    pem_of_it = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(twice) + b"-----END CERTIFICATE-----\n"
+    with pytest.raises(InvalidIdentityError, match="extensions can't be read"):
+        Identity("Org1MSP", pem_of_it).attributes()

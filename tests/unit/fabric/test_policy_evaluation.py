@@ -1,11 +1,15 @@
 """Memberships and policies judged from configurations alone, and updates by their signatures."""
 
+import base64
 import datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from fabric_protos.common import common_pb2, configtx_pb2, policies_pb2
 from fedfabric.fabric import policies
 from fedfabric.fabric.blocks import block_file_name, decode_block, read_blocks
@@ -139,6 +143,28 @@ class TestMembership:
     def test_refuses_what_is_no_certificate(self, houses):
         with pytest.raises(MembershipError, match="can't be read"):
             houses["AMSP"].service().role(Identity("AMSP", b"not a certificate"))
+
+    @pytest.mark.parametrize("flaw", ["a version that there is not", "extensions given twice", "a beginning in 9999"])
+    def test_refuses_what_somebody_has_made_up(self, houses, flaw):
+        house = houses["AMSP"]
+        if flaw == "a beginning in 9999":
+            begins = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+            key = ec.generate_private_key(ec.SECP256R1())
+            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+            built = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
+            built = built.public_key(key.public_key()).not_valid_before(begins).not_valid_after(begins)
+            made_up = built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        else:
+            real = x509.load_pem_x509_certificate(house.identity("client").certificate).public_bytes(Encoding.DER)
+            old, new = {
+                "a version that there is not": ("a003020102", "a003020109"),
+                "extensions given twice": ("0603551d23", "0603551d25"),  # authority key id, extended key usage
+            }[flaw]
+            changed = real.replace(bytes.fromhex(old), bytes.fromhex(new), 1)
+            assert changed != real
+            made_up = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(changed) + b"-----END CERTIFICATE-----\n"
+        with pytest.raises(MembershipError, match="can't be read"):
+            house.service().role(Identity("AMSP", made_up))
 
     def test_refuses_a_definition_of_another_kind(self, houses):
         config = membership_config(houses["AMSP"].membership())
