@@ -89,20 +89,19 @@ async def install(layout: Layout, connections: Connections, place: Place) -> Non
 async def join_all(layout: Layout, connections: Connections) -> None:
     """Join every orderer and peer, and install the packages."""
     block = (layout.home / GENESIS).read_bytes()
-
-    async def peer(place: Place) -> None:
-        await join_peer(layout, connections, place, block)
-        await install(layout, connections, place)
-
     organisations = layout.state.spec.organisations
     orderers = [place for organisation in organisations for place in layout.orderers(organisation)]
     peers = [place for organisation in organisations for place in layout.peers(organisation)]
-    await together(
-        [
-            *(join_orderer(layout, connections, place, block) for place in orderers),
-            *(peer(place) for place in peers),
-        ]
-    )
+
+    async def join_peers() -> None:
+        # One after the other, so that no two dial each other at the same moment: each would close its own connection
+        # as a double of the other's (Fabric's gossip/comm/conn.go), and wait 5 s for an answer before it tries again.
+        async with asyncio.TaskGroup() as group:
+            for place in peers:
+                await join_peer(layout, connections, place, block)
+                group.create_task(install(layout, connections, place))
+
+    await together([*(join_orderer(layout, connections, place, block) for place in orderers), join_peers()])
 
 
 async def define(layout: Layout, connections: Connections, chaincode: ChaincodeSpec) -> None:

@@ -31,6 +31,7 @@ from .processes import (
     server_process,
     write_chaincode_addresses,
     write_configuration,
+    write_members,
     write_orderer,
     write_peer,
     write_tls,
@@ -209,6 +210,18 @@ def found_servers(layout: Layout, organisation: OrganisationSpec, now: datetime.
         folder = place.folder(home) / "tls"
         if not folder.exists():
             write_tls(folder, authorities, authorities.tls.issue(place.name, now, hosts=_hosts(layout, place)))
+
+
+def found_trust(layout: Layout, organisation: OrganisationSpec) -> None:
+    """Write whose TLS authorities an organisation's peers trust from their start: every member's, as of now.
+
+    A peer dials the anchor peers while it joins a channel, a moment before it takes their authorities from the
+    channel's configuration (Fabric's `core/peer/peer.go`, the order of createChannel's callbacks).
+    """
+    members = [one for one in layout.state.spec.organisations if one.peers]
+    authorities = [(organisation_folder(layout.home, one.name) / "tlsca" / CERTIFICATE).read_bytes() for one in members]
+    for place in layout.peers(organisation):
+        write_members(place.folder(layout.home), authorities)
 
 
 def found(layout: Layout, now: datetime.datetime) -> None:

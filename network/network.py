@@ -215,6 +215,7 @@ class Network:
         layout = self.layout
         for organisation in state.spec.organisations:  # a deployment may have been interrupted
             founding.found_servers(layout, organisation, self._clock())
+            founding.found_trust(layout, organisation)
         say("starting processes" if fresh else "adopting what runs, and starting what does not")
         processes = [process for one in state.spec.organisations for process in layout.processes(one)]
         await self._runtime.start(processes)
@@ -349,6 +350,7 @@ class Network:
             self._state = begun.model_copy(update={"spec": grown})
             try:
                 founding.found_organisation(self.layout, newcomer, self._clock())
+                founding.found_trust(self.layout, newcomer)
                 await onboarding.onboard(self.layout, newcomer, say)
                 self._state.save(self.home)
             except BaseException as error:
