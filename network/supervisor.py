@@ -102,7 +102,9 @@ class Supervisor:
         self._home = home
         self._children: dict[str, Child] = {}
         self._finished = asyncio.Event()
-        self._journal = (home / LOGS / "supervisor.log").open("a", buffering=1)
+        self._journal = os.open(
+            home / LOGS / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._stopping = False
         self._ports: set[int] = set()
@@ -122,7 +124,7 @@ class Supervisor:
             await self._finished.wait()
         await self._stop(list(self._children.values()))
         self._record("supervisor ended")
-        self._journal.close()
+        os.close(self._journal)
 
     def _hear(self, owner: int) -> None:
         """What the owner says: `keep`, or nothing any more."""
@@ -291,7 +293,9 @@ class Supervisor:
 
     def _record(self, event: str, **values: object) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        self._journal.write(json.dumps({"time": now, "event": event, **values}) + "\n")
+        line = json.dumps({"time": now, "event": event, **values}) + "\n"
+        with contextlib.suppress(OSError):  # a full disk must not keep a crashed process from being started again
+            os.write(self._journal, line.encode())
 
 
 def tail(path: Path, lines: int) -> str:

@@ -99,6 +99,18 @@ async def test_a_killed_process_is_started_again_and_the_reason_is_kept(runtime)
     assert '"event": "ended", "process": "one"' in journal
 
 
+async def test_a_killed_process_is_started_again_although_the_journals_disk_is_full(runtime):
+    (runtime._home / "logs").mkdir()
+    (runtime._home / "logs" / "supervisor.log").symlink_to("/dev/full")
+    await runtime.open()
+    await runtime.start([server(runtime, "one")])
+    for _ in range(2):
+        before = (await runtime.states())["one"]
+        os.kill(before.pid, signal.SIGKILL)
+        await running(runtime, "one", before.pid)
+    assert (await runtime.states())["one"].restarts == 2
+
+
 async def test_a_process_that_dies_at_its_start_is_told_with_its_last_words(runtime):
     await runtime.open()
     spec = ProcessSpec("bad", "chaincode", ("sh", "-c", "echo no such key >&2; exit 3"), {}, runtime._home, (9,))
