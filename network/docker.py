@@ -30,7 +30,7 @@ from .images import SITE_FOLDER, Images, ensure_images
 from .native import READY_SECONDS, require_free_ports
 from .programs import Programs, ensure
 from .runtime import LOOPBACK, ProcessSpec, ProcessState, Progress
-from .together import together
+from .together import settled, together
 
 PACKAGE = Path(__file__).resolve().parent.parent
 BUILDER = "/opt/fedfabric/ccaas"
@@ -57,7 +57,7 @@ class DockerRuntime:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        # A folder can be moved or named anew; the label must stay findable by whoever opens the same folder.
+        # One folder has many paths, and whoever opens it by another one must find the same containers.
         self._label = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
         self._engine_client: docker.DockerClient | None = None
         self._programs: Programs | None = None
@@ -136,7 +136,8 @@ class DockerRuntime:
     async def _start(self, process: ProcessSpec) -> None:
         container = self._container(process)
         try:
-            await asyncio.to_thread(container.start)
+            # Nobody can cancel a thread: were it left behind, its container would be there after all was taken down.
+            await settled(asyncio.to_thread(container.start))
         except APIError as error:
             text = str(error.explanation)
             if "address already in use" in text or "port is already allocated" in text:
