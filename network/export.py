@@ -192,7 +192,7 @@ def _export(layout: Layout, organisation: OrganisationSpec, folder: Path) -> Exp
 
 def _users(layout: Layout, organisation: OrganisationSpec) -> Iterator[Credentials]:
     folder = founding.organisation_folder(layout.home, organisation.name) / "users"
-    for entry in sorted(folder.glob(f"*/{founding.CERTIFICATE}")):
+    for entry in sorted(folder.glob(f"[!.]*/{founding.CERTIFICATE}")):  # an enrolment under way begins with a dot
         yield founding.credentials(layout.home, organisation, entry.parent.name)
 
 
