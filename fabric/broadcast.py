@@ -81,4 +81,5 @@ async def _send(orderer: grpc.aio.Channel, envelope: common_pb2.Envelope, deadli
         call.cancel()
     if answer is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs miss it
         return "UNREACHABLE", "the orderer closed the stream without an answer"
-    return common_pb2.Status.Name(answer.status), answer.info
+    known = answer.status in common_pb2.Status.values()
+    return common_pb2.Status.Name(answer.status) if known else f"status {answer.status}", answer.info

@@ -9,6 +9,7 @@ Source: Fabric's `common/configtx/update.go`, `configmap.go` and `validator.go`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -27,6 +28,8 @@ _Place: TypeAlias = tuple[str, str]
 """Kind (group, value, policy) and path, `/Channel/...`."""
 
 _MAX_ELEMENTS: Final = 100_000
+_KEY: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9.-]{1,249}", re.ASCII)
+"""What Fabric takes for an element's name (`validateConfigID`); so that no name looks like another element's path."""
 _ROOT: Final = "/Channel"
 
 
@@ -46,6 +49,9 @@ class _Map:
         waiting = [(_ROOT, root)]
         while waiting:
             path, group = waiting.pop()
+            for key in (*group.values, *group.policies, *group.groups):
+                if not _KEY.fullmatch(key):
+                    raise ConfigurationError(f"{path}: {key[:60]!r} is no name of an element")
             found["group", path] = group
             found.update((("value", f"{path}/{key}"), value) for key, value in group.values.items())
             found.update((("policy", f"{path}/{key}"), policy) for key, policy in group.policies.items())

@@ -358,6 +358,12 @@ class TestBroadcasting:
             await broadcast([await serve(orderer)], common_pb2.Envelope(payload=b"p"))
         assert caught.value.certain
 
+    async def test_says_what_was_refused_with_a_status_of_a_later_fabric(self, serve):
+        orderer = Orderer()
+        orderer.statuses = [499]
+        with pytest.raises(BroadcastError, match="status 499: said so"):
+            await broadcast([await serve(orderer)], common_pb2.Envelope(payload=b"p"))
+
     async def test_takes_an_orderer_at_its_word_that_has_the_envelope_already(self, serve):
         orderer = Orderer()
         orderer.statuses, orderer.info = [common_pb2.SERVICE_UNAVAILABLE], "request already exists"

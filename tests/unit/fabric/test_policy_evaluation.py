@@ -325,6 +325,16 @@ class TestUpdates:
             with pytest.raises(UnauthorisedUpdateError, match=text):
                 authorised_result("ch", config, judged, update_envelope(update, signatures, *admins[0]))
 
+    @pytest.mark.parametrize("name", ["Application/AMSP", "..", "A B", "x" * 250, "É"])
+    @pytest.mark.parametrize("kind", ["groups", "values", "policies"])
+    def test_that_names_an_element_as_fabric_does_not_is_refused(self, config, judged, houses, kind, name):
+        update = compute_update("ch", config, without_application(config, "CMSP"))
+        getattr(update.write_set.groups["Application"], kind)[name].mod_policy = "Admins"
+        admins = self.admins(houses, "AMSP", "BMSP")
+        signatures = [sign_update(update, *admin) for admin in admins]
+        with pytest.raises(ConfigurationError, match=r"/Channel/Application: .* is no name of an element"):
+            authorised_result("ch", config, judged, update_envelope(update, signatures, *admins[0]))
+
     def test_that_is_no_update_is_refused(self, config, judged):
         with pytest.raises(ConfigurationError, match="not that of a configuration update"):
             authorised_result("ch", config, judged, common_pb2.Envelope())
