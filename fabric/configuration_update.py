@@ -31,7 +31,6 @@ from .configuration import (
     Organisation,
     application_group,
     batch_values,
-    orderer_group,
     serialize,
     set_value,
 )
@@ -96,11 +95,6 @@ def application_msps(config: configtx_pb2.Config) -> tuple[str, ...]:
     return tuple(sorted(_section(config, "Application").groups))
 
 
-def orderer_msps(config: configtx_pb2.Config) -> tuple[str, ...]:
-    """Return the MSP ids of the organisations with orderers, sorted."""
-    return tuple(sorted(_section(config, "Orderer").groups))
-
-
 def consensus_kind(config: configtx_pb2.Config) -> str:
     """Return `etcdraft` or `BFT`, as the configuration spells it."""
     return str(_value(_section(config, "Orderer"), "ConsensusType", orderer_pb2.ConsensusType).type)
@@ -139,20 +133,6 @@ def without_application(config: configtx_pb2.Config, msp_id: str) -> configtx_pb
     """Remove an organisation with peers."""
     edited = _copy(config)
     _remove(_section(edited, "Application"), msp_id)
-    return edited
-
-
-def with_orderer(config: configtx_pb2.Config, organisation: Organisation) -> configtx_pb2.Config:
-    """Add an organisation with orderers, or renew its group (new endpoints, new roots)."""
-    edited = _copy(config)
-    _replace(_section(edited, "Orderer"), organisation.msp_id, orderer_group(organisation))
-    return edited
-
-
-def without_orderer(config: configtx_pb2.Config, msp_id: str) -> configtx_pb2.Config:
-    """Remove an organisation with orderers."""
-    edited = _copy(config)
-    _remove(_section(edited, "Orderer"), msp_id)
     return edited
 
 

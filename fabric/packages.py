@@ -43,7 +43,6 @@ def ccaas_package(
     label: str,
     *,
     tls: bool = True,
-    dial_timeout_s: int = 10,
     indexes: Mapping[str, bytes] | None = None,
 ) -> ChaincodePackage:
     """Return a package for chaincode as a service whose `connection.json` each peer's builder fills in.
@@ -58,7 +57,7 @@ def ccaas_package(
         raise PackageError(f"label {label!r}: letters, digits and . + - _ only, and a letter or digit first")
     connection: dict[str, object] = {
         "address": "{{.address}}",
-        "dial_timeout": f"{dial_timeout_s}s",
+        "dial_timeout": "10s",
         "tls_required": tls,
     }
     if tls:

@@ -30,7 +30,6 @@ OWN = "fedfabric"
 CONFIGURATION_FOLDER = "/etc/hyperledger/fabric"
 SITE_FOLDER = "/opt/fedfabric/site"
 """Where a chaincode server finds the packages that it imports, this one among them."""
-PULL_TIMEOUT_SECONDS = 300
 CONTRACT_PACKAGES = ("grpcio", "hpack", "hyperledger-fabric-protos", "pydantic", "rfc8785", "cryptography", "structlog")
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "turtledemo", "ensurepip", "__pycache__"}
 _EPOCH = 0
