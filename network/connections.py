@@ -1,6 +1,8 @@
 """Connections of administrators to a network's peers and orderers, kept open as long as they are used."""
 
 import contextlib
+import ssl
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -9,8 +11,10 @@ import grpc
 from ..fabric.client import Gateway, connect, open_channel
 from ..fabric.configuration import Endpoint
 from ..fabric.identity import Identity, Signer
-from ..fabric.lifecycle import PeerAdministration
-from ..fabric.participation import AdministrationTls, OrdererAdministration
+from ..fabric.lifecycle import LifecycleError, PeerAdministration
+from ..fabric.participation import AdministrationTls, OrdererAdministration, ParticipationError
+from ..fabric.proposals import EndorsementsDifferError
+from .errors import ReadinessError
 from .founding import ADMIN, Layout, credentials
 from .processes import Place
 from .runtime import LOOPBACK
@@ -66,3 +70,21 @@ class Connections:
             place.folder(self._layout.home) / "tls" / "ca.crt", admin.tls_certificate_path, admin.tls_key_path
         )
         return OrdererAdministration(Endpoint(LOOPBACK, place.ports["admin"]), tls)
+
+
+@contextlib.asynccontextmanager
+async def connected(layout: Layout) -> AsyncIterator[Connections]:
+    """Connections for a change of the network.
+
+    Raises:
+        ReadinessError: a process refused a step of it, or did not answer.
+    """
+    try:
+        async with Connections(layout) as connections:
+            yield connections
+    except (LifecycleError, ParticipationError, EndorsementsDifferError) as error:
+        raise ReadinessError(f"a step was refused: {error}") from error
+    except grpc.aio.AioRpcError as error:
+        raise ReadinessError(f"a peer or orderer does not answer: {error.code().name}: {error.details()}") from error
+    except (ConnectionError, TimeoutError, ssl.SSLError) as error:
+        raise ReadinessError(f"an orderer's admin port does not answer: {error}") from error

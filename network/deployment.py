@@ -170,7 +170,7 @@ async def endorsers(layout: Layout, connections: Connections, place: Place, chai
     identity, signer = connections.administrator(place.organisation)
     try:
         return await endorsing_organisations(channel, layout.state.spec.channel, chaincode, identity, signer)
-    except DiscoveryError:
+    except (DiscoveryError, grpc.aio.AioRpcError):
         return frozenset()
 
 

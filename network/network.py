@@ -12,7 +12,7 @@ from typing import Self, get_args
 from pydantic import ValidationError
 
 from . import deployment, founding, onboarding
-from .connections import Connections
+from .connections import Connections, connected
 from .errors import OnboardingError, ProcessError, SpecificationError, StateError
 from .founding import ADMIN, GENESIS, Layout
 from .identities import ROLE_ATTRIBUTE, Credentials
@@ -219,7 +219,7 @@ class Network:
         say("starting processes" if fresh else "adopting what runs, and starting what does not")
         processes = [process for one in state.spec.organisations for process in layout.processes(one)]
         await self._runtime.start(processes)
-        async with Connections(layout) as connections:
+        async with connected(layout) as connections:
             say(f"joining the channel {state.spec.channel}")
             await deployment.join_all(layout, connections)
             if state.joining is not None:
@@ -387,7 +387,7 @@ class Network:
                 for one in members:
                     founding.found_servers(layout, one, self._clock())
                 await self._runtime.start([each for one in members for each in layout.processes(one)])
-                async with Connections(layout) as connections:
+                async with connected(layout) as connections:
                     places = [place for one in members for place in layout.peers(one)]
                     await together(deployment.install(layout, connections, place) for place in places)
                     await deployment.define(layout, connections, chaincode)

@@ -25,7 +25,7 @@ from ..fabric.configuration_update import (
 )
 from ..fabric.lifecycle import LifecycleError
 from . import deployment
-from .connections import Connections
+from .connections import Connections, connected
 from .errors import NetworkError, OnboardingError
 from .founding import GENESIS, Layout
 from .processes import Place
@@ -130,7 +130,7 @@ async def onboard(layout: Layout, newcomer: OrganisationSpec, say: Progress) -> 
         OnboardingError: it could not be; the channel's configuration is as it was before.
     """
     members = [one for one in layout.state.spec.organisations if one.peers and one.name != newcomer.name]
-    async with Connections(layout) as connections:
+    async with connected(layout) as connections:
         live = await live_endorsers(layout, connections, members)
         say(f"starting the processes of {newcomer.name}")
         await layout.runtime.start(layout.processes(newcomer))

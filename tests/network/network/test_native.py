@@ -18,6 +18,7 @@ from fedfabric.network import (
     OrganisationSpec,
     PortError,
     ProcessError,
+    ReadinessError,
     SpecificationError,
     StateError,
     programs,
@@ -145,6 +146,8 @@ async def test_a_network_comes_up_where_its_folder_and_the_cache_have_moved_to(t
         await put(moved, "alpha", "after", chaincode="kv-more")
 
         caches[1].rename(caches[2])  # under a running network
+        with pytest.raises(ReadinessError, match=r"InstallChaincode: .*could not build chaincode"):
+            await moved.deploy(more.model_copy(update={"name": "kv-yet-more"}))
         monkeypatch.setenv("FEDFABRIC_CACHE", str(caches[2]))
         again = Network.open(tmp_path / "moved")
         await again.up(keep=False)
