@@ -7,7 +7,7 @@ import typer
 
 from .failures import check_state
 from .output import Format, Output, say, show, show_rows
-from .session import Profile, ask
+from .session import Profile, ask, look
 
 if TYPE_CHECKING:
     from ..gateway import Client
@@ -104,5 +104,5 @@ def list_(
     from ..chaincode.records import AccessState
 
     check_state(state, AccessState)
-    found = ask(profile, lambda client: client.access.list(dataset=dataset, state=state))
+    found = look(profile, lambda client: client.access.list(dataset=dataset, state=state))
     show_rows(found, COLUMNS, empty="no such request")

@@ -1,12 +1,12 @@
 """The ``fedfabric`` command: its groups, and the one place where failures become a message and an exit status."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from .. import __version__
@@ -14,7 +14,7 @@ from . import access, audit, data, gateway, job, model, network, plan, token
 from .demo import command as demo
 from .exit_codes import ExitCode
 from .failures import Failure, explain
-from .output import Format, chosen, printable
+from .output import Format, Lines, chosen, printable
 
 USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer keeps the class itself in a private module
 
@@ -71,8 +71,9 @@ def _top(
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (console/exit_codes.py); prints no traceback."""
     chosen.format = Format.TEXT
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # a caller may have closed them
     try:
-        status = app(args=arguments, prog_name="fedfabric", standalone_mode=False)
+        status = _to_the_end(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped\n")
         return ExitCode.INTERRUPTED
@@ -80,17 +81,40 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("\nstopped\n")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has gone: not our failure, and nothing more can be said.
-        sys.stderr.close()
-        return ExitCode.SUCCESS
+        # The reader (head, less) has gone. Nor may Python try, and complain, when it flushes at its end.
+        sys.stdout = _nowhere()
+        return ExitCode.OUTPUT_CLOSED
     except Exception as error:
         if isinstance(error, USAGE_ERROR) and type(error).__name__ == "NoArgsIsHelpError":
             sys.stdout.write(str(error).rstrip() + "\n")
             return ExitCode.SUCCESS
         failure = _of_usage(error) if isinstance(error, USAGE_ERROR) else explain(error)
-        _report(failure)
+        try:
+            _report(failure)
+        except BrokenPipeError:
+            sys.stderr = _nowhere()
         return failure.exit_code
     return status if isinstance(status, int) else ExitCode.SUCCESS
+
+
+def _to_the_end(arguments: Sequence[str] | None) -> object:
+    """The command's own result, with all that it printed handed over.
+
+    Raises:
+        BrokenPipeError: its output is not read to the end.
+    """
+    try:
+        status = app(args=arguments, prog_name="fedfabric", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as ended:  # by which typer answers a broken pipe
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        raise
+    return status
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
 
 
 def _of_usage(error: BaseException) -> Failure:
@@ -104,7 +128,7 @@ def _report(failure: Failure) -> None:
     if chosen.format is Format.JSON:
         sys.stderr.write(json.dumps(failure.as_dict(), ensure_ascii=False) + "\n")
         return
-    console = Console(file=sys.stderr, highlight=False)
+    console = Lines(file=sys.stderr, highlight=False)
     where = " · ".join(part for part in (failure.where, failure.field) if part)
     console.print(Text.assemble(("error: ", "bold red"), printable(failure.what), f" [{failure.code}]"), soft_wrap=True)
     if where:

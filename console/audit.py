@@ -9,7 +9,7 @@ import typer
 
 from .exit_codes import ExitCode
 from .failures import Failure, bad_input
-from .output import Format, Output, chosen, say, show
+from .output import Format, Output, chosen, progress, say, show, working
 from .session import Profile, ask
 
 app = typer.Typer(no_args_is_help=True, help="Audits: export a job's evidence, then verify it offline.")
@@ -37,7 +37,8 @@ def export(
     folder = to or Path(f"{job}.audit")
     new = not folder.exists()
     try:
-        exported = ask(profile, lambda client: client.audit.export(job, folder))
+        with progress("exporting") as told:
+            exported = ask(profile, lambda client: client.audit.export(job, folder, progress=told))
     except BaseException:
         if new:
             shutil.rmtree(folder, ignore_errors=True)  # a part of the evidence proves nothing
@@ -81,7 +82,8 @@ def verify(
             field="--genesis",
             remedy="give its hash with --genesis, or the block with --genesis-block; not from the evidence itself",
         )
-    report = verify_job(folder, None, genesis or genesis_hash(genesis_block or Path()), job)
+    with working("deriving the job again"):
+        report = verify_job(folder, None, genesis or genesis_hash(genesis_block or Path()), job)
     made_for = exported_for(folder)
     if not report.job_state and len(report.findings) == 1:  # the chain holds, and has no such job
         known = jobs_in(folder)

@@ -1,13 +1,15 @@
 """``fedfabric data``: what stewards register of their data, and what others can learn of it."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import bad_input
-from .output import Format, Output, plain, say, show, show_rows
-from .session import Profile, ask
+from .exit_codes import ExitCode
+from .failures import Failure, bad_input, remedy_for
+from .output import Format, Output, plain, progress, say, show, show_rows
+from .session import Profile, ask, look
 
 if TYPE_CHECKING:
     from ..gateway import Client
@@ -54,22 +56,98 @@ def register(
     columns = tuple(Column(name=name, type=kind) for name, kind in map(_column, column or ()))
 
     async def registered(client: "Client") -> object:
-        return await client.datasets.register(
-            name,
-            folder,
-            title=title,
-            description=description,
-            columns=columns,
-            samples=samples,
-            licence=licence,
-            purposes=tuple(purpose or ("training",)),
-            retention_days=retention_days,
-            jurisdiction=jurisdiction,
-            price=price,
-        )
+        with progress("encrypting and storing") as told:
+            return await client.datasets.register(
+                name,
+                folder,
+                title=title,
+                description=description,
+                columns=columns,
+                samples=samples,
+                licence=licence,
+                purposes=tuple(purpose or ("training",)),
+                retention_days=retention_days,
+                jurisdiction=jurisdiction,
+                price=price,
+                progress=told,
+            )
 
     show(ask(profile, registered), title="registered")
     say("next: others ask with fedfabric access request; you answer with fedfabric access grant")
+
+
+@app.command()
+def update(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="MSP/name, of your own organisation.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder with new data; without it the bytes stay.", exists=True)
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", help="One line for people.")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Rows; needed with new data.", min=1)] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="Licence, as an SPDX name.")] = None,
+    jurisdiction: Annotated[str | None, typer.Option("--jurisdiction", help="Country, ISO 3166: CH, US-CA.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option("--purpose", help="A permitted purpose; those given replace all.")
+    ] = None,
+    description: Annotated[str | None, typer.Option("--description", help="A paragraph for people.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="A column, NAME:TYPE; those given replace all.", metavar="NAME:TYPE"),
+    ] = None,
+    price: Annotated[str | None, typer.Option("--price", help="Tokens for one grant.")] = None,
+    retention_days: Annotated[int | None, typer.Option("--retention-days", help="0: no bound.", min=0)] = None,
+    profile: Profile = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Give a data set of yours new terms or new data, as its next version. What is not named stays as it is.
+
+    Requests, grants and jobs speak of one version: those for an earlier one stay on the ledger and let nobody train on
+    the new one, so that others ask again, and a running job goes on without you. Needs the role steward.
+
+    \b
+    Examples:
+      fedfabric data update ClevelandMSP/heart --price 20 --description "Follow-up of 2026 added"
+      fedfabric data update ClevelandMSP/heart ./patients --samples 320
+    """
+    if folder and samples is None:
+        raise bad_input("new data has its own number of rows", field="--samples", remedy="give --samples")
+    given = {
+        "title": title,
+        "description": description,
+        "columns": [dict(zip(("name", "type"), _column(text), strict=True)) for text in column] if column else None,
+        "samples": samples,
+        "licence": licence,
+        "purposes": purpose or None,
+        "retention_days": retention_days,
+        "jurisdiction": jurisdiction,
+        "price": price,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise bad_input("nothing is to be changed", remedy="name a folder or terms; see fedfabric data update --help")
+
+    async def updated(client: "Client") -> object:
+        from ..chaincode.records import DatasetTerms
+
+        found = await client.datasets.show(identifier)
+        # What would be refused is refused before gigabytes are sent.
+        terms = DatasetTerms.model_validate_json(json.dumps({**plain(found.terms), **changes}))
+        if found.owner != client.profile.msp_id:
+            raise Failure(
+                ExitCode.DENIED,
+                "NOT_OWNER",
+                f"{identifier} belongs to {found.owner}",
+                field="ID",
+                remedy=remedy_for("NOT_OWNER"),
+            )
+        if folder:
+            with progress("encrypting and storing") as told:
+                blob = await client.datasets.upload(folder, progress=told)
+            terms = terms.model_copy(update={"blob": blob})
+        return await client.datasets.update(identifier, found.version, terms)
+
+    show(ask(profile, updated), title="updated")
+    say("next: whoever is to use this version asks with fedfabric access request; you answer with access grant")
 
 
 @app.command("list")
@@ -86,7 +164,7 @@ def list_(
       fedfabric data list
       fedfabric data list cholesterol --output json
     """
-    found = ask(profile, lambda client: client.datasets.list(query, retired=retired))
+    found = look(profile, lambda client: client.datasets.list(query, retired=retired))
     show_rows(
         found,
         COLUMNS,
@@ -107,7 +185,7 @@ def show_(
     Example:
       fedfabric data show ClevelandMSP/heart
     """
-    show(ask(profile, lambda client: client.datasets.show(identifier)))
+    show(look(profile, lambda client: client.datasets.show(identifier)))
 
 
 @app.command()

@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     AUDIT_FAILED = 10
     ENVIRONMENT = 11
     INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
 
 
 MEANINGS: dict[ExitCode, tuple[str, str]] = {
@@ -56,6 +57,10 @@ MEANINGS: dict[ExitCode, tuple[str, str]] = {
         "The message says what to install or change.",
     ),
     ExitCode.INTERRUPTED: ("Stopped by Ctrl-C or SIGTERM. What the command had started is stopped too.", "Nothing."),
+    ExitCode.OUTPUT_CLOSED: (
+        "Whoever read the output (head, less) closed it before its end: 128 + SIGPIPE, as of other tools.",
+        "Nothing; a verdict is not said by this status.",
+    ),
 }
 
 CODES: dict[str, tuple[ExitCode, str]] = {
@@ -91,4 +96,11 @@ CODES: dict[str, tuple[ExitCode, str]] = {
     ),
     "AUDIT_FAILED": (ExitCode.AUDIT_FAILED, "The demo's own audit found a broken link."),
 }
-"""The command's own codes. All others come from a gateway or a contract and are explained in errors.md."""
+"""The command's own codes, in errors. All others come from a gateway or a contract and are explained in errors.md."""
+
+WARNINGS: dict[str, str] = {
+    "PEER_AWAY": "The gateway's peer does not answer: what is shown is the ledger as of the block that is named.",
+    "CERTIFICATE_ENDS": "A certificate of yours or of the gateway runs out within 30 days, or has.",
+    "ACCOUNT_UNKNOWN": "Nothing on the ledger speaks of the account: its member or job is unknown.",
+}
+"""Codes of warnings, which stand beside a result and change no exit status."""

@@ -212,6 +212,7 @@ REMEDIES = {
     "PROFILE": "fedfabric network up writes profiles below the network's folder, profiles/ORGANISATION/USER.toml: "
     "name one with --profile or FEDFABRIC_PROFILE",
     "CONFIGURATION": "correct the file; see docs/reference for its keys",
+    # of networks
     "NETWORK": "see fedfabric network status, and fedfabric network logs PROCESS",
     "NETWORK_PROGRAMS": "install what the message names (Go, git, or Docker), then fedfabric network up again",
     "NETWORK_SPECIFICATION": "correct network.yaml, or the name that was given; see fedfabric network up --help",
@@ -220,51 +221,114 @@ REMEDIES = {
     "NETWORK_PROCESS": "see fedfabric network logs PROCESS; fedfabric network up starts what is missing",
     "NETWORK_READINESS": "see fedfabric network status, then fedfabric network up again",
     "NETWORK_ONBOARDING": "see fedfabric network status, then give the same command again",
+    # of the gateway itself
     "GATEWAY_START": "correct what the message names in gateway.toml; fedfabric network status says whether the "
     "network is up",
-    "GATEWAY_UNAVAILABLE": "fedfabric gateway start --config GATEWAY_TOML, if it does not run; else see the address in "
-    "the profile",
+    "GATEWAY_UNAVAILABLE": "fedfabric gateway start --config GATEWAY_TOML, if it does not run; else see its address, "
+    "certificate and trust_roots in the profile",
     "GATEWAY_TIMEOUT": "see fedfabric gateway status, then give the same command again",
     "GATEWAY_STOPPING": "fedfabric gateway start --config GATEWAY_TOML, once it has stopped",
     "NOT_SYNCHRONISED": "wait until the gateway has read the channel: fedfabric gateway status --wait 60",
     "PEER_UNAVAILABLE": "see fedfabric network status; fedfabric network up starts what is missing",
+    "INTERNAL": "see the gateway's log for the cause, and send it to the maintainers",
+    "TOO_MANY": "close a fedfabric job watch or wait for a running upload, then give the same command again",
+    "TOO_LONG": "send less at once: the message names the bound",
+    # of transactions
     "ENDORSEMENT_FAILED": "see fedfabric network status, then give the same command again",
     "TRANSACTION_CONFLICT": "give the same command again",
+    "TRANSACTION_INVALID": "look with the matching show, then give the same command again; the message has Fabric's "
+    "validation code",
     "ENDORSEMENTS_INSUFFICIENT": "give the same command again",
     "OUTCOME_UNKNOWN": "look with the matching list or show before you give the same command again",
+    "MALFORMED_TRANSACTION": "see that fedfabric --version and the version in fedfabric gateway status are the same, "
+    "and the profile's channel and chaincode right",
+    "UNKNOWN_TRANSACTION": "update the chaincode: fedfabric --version is newer than what the members run",
+    "UNKNOWN_REFUSAL": "update fedfabric: the contract's code is newer than this version",
+    "TIME_WINDOW": "synchronise this machine's clock (NTP); fedfabric network status shows the skew",
+    # of who may
     "CALLER_ROLE_REQUIRED": "give --profile of a user with that role; fedfabric network add-user makes one",
     "ROLE_REQUIRED": "give --profile of a user with that role; fedfabric network add-user makes one",
     "OTHER_ORGANISATION": "give --profile of your own organisation, whose gateway it names",
     "CERTIFICATE_UNKNOWN": "give --profile of a user of this network; fedfabric network up writes them anew",
+    "NOT_THE_CREATOR": "give --profile of the one who began it",
     "NOT_OWNER": "give --profile of the organisation that owns it",
-    "NOT_A_MEMBER": "give --profile of a member of the consortium",
+    "NOT_A_MEMBER": "give --profile of a member of the consortium; fedfabric network add-org admits one",
     "NOT_A_PARTICIPANT": "give --profile of an organisation that has a part in the job: fedfabric job show JOB",
-    "FUNDS_MISSING": "see fedfabric token balance; fedfabric token mint makes more",
+    # of requests
+    "MALFORMED": "see that fedfabric --version is the members' version; the message says what can't be read",
+    "MALFORMED_REQUEST": "correct what the message names; see the command's --help",
+    "TOO_LARGE": "shorten what the message names",
+    "UNKNOWN_FIELD": "update the chaincode: fedfabric --version knows a field that the members' contracts do not",
+    "MISSING_FIELD": "give what the message names; see the command's --help",
+    "INVALID_FIELD": "correct what the message names; see the command's --help",
+    "OUT_OF_RANGE": "give a number within the range in the message",
+    "DUPLICATE": "name it once",
+    "CONFLICT": "choose another id: what is on the ledger under this one has other content",
+    "WRONG_STATE": "see where it stands with the matching show or list",
+    "TOO_EARLY": "wait until the time in the message, then give the same command again",
+    "DEADLINE_PASSED": "its time is over; submit anew with a longer one",
+    # of members
     "QUORUM_MISSING": "operators of other members give the same command with their own --profile",
+    "NO_CONSORTIUM": "fedfabric network up founds it",
+    "FOUNDERS_DIFFER": "give every chaincode server the same FEDFABRIC_FOUNDERS; fedfabric network up does",
+    "SEQUENCE_DIFFERS": "another change was faster: give the same command again",
+    # of data and access
+    "UNKNOWN_DATASET": "fedfabric data list shows all",
+    "DATASET_RETIRED": "choose another one: fedfabric data list",
+    "VERSION_DIFFERS": "fedfabric data show MSP/NAME has the version of today; give the same command again",
+    "PURPOSE_NOT_PERMITTED": "give --purpose one that fedfabric data show MSP/NAME lists",
+    "UNKNOWN_REQUEST": "fedfabric access list shows all",
     "GRANT_MISSING": "fedfabric access request MSP/NAME --id ID; its owner then grants it",
     "GRANT_REVOKED": "fedfabric access request MSP/NAME with a new --id",
     "GRANT_EXPIRED": "fedfabric access request MSP/NAME with a new --id",
-    "UNKNOWN_DATASET": "fedfabric data list shows all",
-    "UNKNOWN_REQUEST": "fedfabric access list shows all",
+    "GRANT_DIFFERS": "fedfabric access list shows what each grant is for; ask for this version with a new --id",
+    # of tokens
+    "FUNDS_MISSING": "see fedfabric token balance; fedfabric token mint makes more",
+    "TOKEN_UNKNOWN": "somebody else spent from the account meanwhile: give the same command again",
+    "SUMS_DIFFER": "see fedfabric token balance, and give amounts that it covers",
+    "AMOUNT_OVERFLOW": "give an amount of at most 30 digits",
+    # of jobs
     "UNKNOWN_JOB": "fedfabric job list shows all",
     "UNKNOWN_ROUND": "fedfabric job show JOB lists its rounds",
     "MODEL_UNKNOWN": "fedfabric job show JOB lists its rounds; without --round it is the latest model",
     "DIGEST_DIFFERS": "fedfabric job review JOB shows the digest to approve",
-    "CONFLICT": "choose another id: what is on the ledger under this one has other content",
-    "WRONG_STATE": "see where it stands with the matching show or list",
-    "DEADLINE_PASSED": "its time is over; submit anew with a longer one",
+    "MASKED_NOT_SUPPORTED": "submit the job as clear, if its owners agree that aggregators read single updates",
+    "APPROVALS_MISSING": "fedfabric job show JOB says who has not decided yet",
+    "COHORT_EMPTY": "fedfabric job add JOB asks another owner",
+    "NOT_IN_COHORT": "wait for the next round: fedfabric job watch JOB",
+    "SAMPLES_EXCEEDED": "claim no more than fedfabric data show MSP/NAME says; its owner may change that with data "
+    "update",
+    "NOT_COUNTED": "fedfabric job show JOB lists whose updates the round counts",
+    "ATTESTATIONS_DIFFER": "fedfabric job show JOB lists the attestations of today",
+    "QUORUM_POSSIBLE": "wait for the other members: fedfabric job watch JOB",
+    # of plans, models and blobs
     "PLAN_INVALID": "make the bundle with fedfabric plan build",
     "PLAN_FAILED": "correct the plan, then fedfabric plan build",
     "MODEL_INVALID": "name a model in safetensors, of finite numbers",
+    "TRAINING_OFF": "give --model, or set trainer.enabled = true in gateway.toml and start the gateway again",
+    "BLOB_UNKNOWN": "see that the other members' gateways run, then give the same command again",
+    "UPLOAD_UNKNOWN": "give the same command again: it begins anew",
+    "BLOB_BROKEN": "restore the gateway's blob store from a copy, or ask another member's gateway",
     "STORE_FULL": "free some space where the gateway keeps its blobs, then give the same command again",
+    "STORE_FAILED": "see the gateway's log, and that its folder of blobs is there and writable",
+    "SANDBOX_UNAVAILABLE": "run it on Linux 5.13 or later with landlock, as fedfabric's plans need",
+    "SANDBOX_FAILED": "see the message and the kernel's log; Linux 5.13 or later with landlock is needed",
+    "DATA_INVALID": "correct the data, or the plan's load",
+    "MODEL_MISMATCH": "name a model with the tensors of the plan's own",
+    "NOT_FINITE": "lower the plan's learning rate: its numbers left the finite ones",
+    "MEMORY_LIMIT": "raise trainer.memory_bytes in gateway.toml, or make the plan smaller",
+    "TIME_LIMIT": "give --update-seconds more, or make the plan faster",
+    "FILE_LIMIT": "raise trainer.file_bytes in gateway.toml, or have the plan write less",
+    "KILLED": "see the machine's memory and its log, then try again",
+    "CANCELLED": "give the same command again",
+    "BAD_REQUEST": "see the gateway's log, and send it to the maintainers",
 }
-"""What to do about the frequent codes; the rest is in the reference of error codes."""
+"""What to do about each code that a command may show."""
 
 
 def remedy_for(code: str) -> str:
-    """What a user can do about a code."""
-    general = REMEDIES["NETWORK"] if code.startswith("NETWORK_") else f"see docs/reference/errors.md, {code}"
-    return REMEDIES.get(code, general)
+    """What a user can do about a code; one that is not known comes from a newer gateway or contract."""
+    return REMEDIES.get(code, REMEDIES["NETWORK" if code.startswith("NETWORK_") else "UNKNOWN_REFUSAL"])
 
 
 STATUS_EXITS = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import datetime
 import os
 import signal
 import sys
@@ -13,9 +14,9 @@ import typer
 
 from .exit_codes import ExitCode
 from .failures import Failure
-from .output import Format, Output, chosen, say, show, show_line
+from .output import Format, Output, chosen, plain, say, show, show_line, warn
 from .running import run
-from .session import Profile, ask
+from .session import Profile, ago, ask, warn_of_peer
 
 if TYPE_CHECKING:
     from ..gateway import Client, Description, RunningGateway
@@ -26,6 +27,7 @@ app = typer.Typer(
 PR_SET_PDEATHSIG = 1
 NOT_YET = {"GATEWAY_UNAVAILABLE", "GATEWAY_TIMEOUT"}
 PAUSE_SECONDS = 0.05
+WARN_DAYS = 30
 
 
 @app.command()
@@ -45,7 +47,9 @@ def start(
 
     It serves the API to your people (mutual TLS), keeps your encrypted blobs, follows the ledger and takes part in
     the jobs that your stewards approved, each in a sandboxed process. Killed at any point, it goes on where the ledger
-    says. Its log goes to standard error.
+    says. Its log goes to standard error. While its peer does not answer it waits, and says so.
+
+    With --output json each line is one JSON object: {"state": "waiting", ...} if it waits, {"state": "serving", ...}.
 
     \b
     Example:
@@ -58,15 +62,23 @@ def start(
     write_log()
     configuration = GatewayConfiguration.load(config)
 
-    def ready(gateway: "RunningGateway") -> None:
-        serving = {"msp_id": configuration.msp_id, "port": gateway.port, "channel": configuration.channel}
+    def waiting(seconds: float) -> None:
+        peer, remedy = configuration.peer.endpoint, "fedfabric network status; fedfabric network up starts the peer"
         if chosen.format is Format.JSON:
-            show_line(serving)
+            show_line({"state": "waiting", "peer": peer, "seconds": seconds, "remedy": remedy})
+        else:
+            say(f"the peer at {peer} does not answer yet: waiting for it, for {seconds:g} s at most")
+            say(f"  to do: {remedy}")
+
+    def ready(gateway: "RunningGateway") -> None:
+        facts = {"msp_id": configuration.msp_id, "port": gateway.port, "channel": configuration.channel}
+        if chosen.format is Format.JSON:
+            show_line({"state": "serving", **facts})
         else:
             say(f"{configuration.msp_id} serves {configuration.channel} at port {gateway.port}; Ctrl-C ends it")
 
     try:
-        run(serve(configuration, ready=ready))
+        run(serve(configuration, ready=ready, waiting=waiting))
     except KeyboardInterrupt:
         say("stopped")
 
@@ -79,14 +91,41 @@ def status(
     profile: Profile = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Show your organisation's gateway, and whom it takes you for.
+    """Show your organisation's gateway, how far it has read the ledger, and whom it takes you for.
+
+    Warnings on standard error tell when its peer is away and when a certificate is about to run out.
 
     \b
     Examples:
       fedfabric gateway status
       fedfabric gateway status --wait 60 --profile cleveland/steward.toml
     """
-    show(ask(profile, lambda client: serving(client, wait)))
+    found = ask(profile, lambda client: serving(client, wait))
+    warn_of_peer(found)
+    warn_of_end("the gateway's certificate", found.certificates_end_ms, "renew it, then start the gateway again")
+    warn_of_end("your certificate", found.caller_certificate_ends_ms, "have your operator renew it")
+    show(found if chosen.format is Format.JSON else in_words(found))
+
+
+def in_words(found: "Description") -> dict[str, object]:
+    """A gateway's description for people: times as dates and ages."""
+    facts = plain(found)
+    facts["peer"] += f", away for {ago(found.peer_lost_ms)}" if found.peer_lost_ms else ", connected"
+    if found.block_time_ms:
+        facts["block_number"] = f"{found.block_number}, its last transaction {ago(found.block_time_ms)} ago"
+    for name in ("certificates_end", "caller_certificate_ends"):
+        facts[name] = _date(getattr(found, f"{name}_ms"))
+    return {name: fact for name, fact in facts.items() if not name.endswith("_ms")}
+
+
+def warn_of_end(whose: str, end_ms: int, remedy: str) -> None:
+    """Warn of a certificate that runs out within 30 days (ms since 1970; 0: an older gateway does not say)."""
+    if end_ms and end_ms - time.time() * 1000 < WARN_DAYS * 86_400_000:
+        warn("CERTIFICATE_ENDS", f"{whose} runs out on {_date(end_ms)}", remedy=remedy)
+
+
+def _date(ms: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 async def serving(client: "Client", seconds: float) -> "Description":
@@ -115,7 +154,12 @@ def end_with(parent: int) -> None:
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        raise Failure(ExitCode.UNAVAILABLE, "PARENT_ENDED", "the process that started this one has ended")
+        raise Failure(
+            ExitCode.UNAVAILABLE,
+            "PARENT_ENDED",
+            "the process that started this one has ended",
+            remedy="give --parent the process that starts the gateway, or leave it out",
+        )
 
 
 def write_log() -> None:

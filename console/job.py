@@ -9,8 +9,8 @@ from .exit_codes import ExitCode
 from .failures import Failure, bad_input, check_state, explain
 from .initial_model import check_form, check_values
 from .job_lines import figures, round_line, show_job
-from .output import Format, Output, chosen, plain, say, show, show_line, show_rows
-from .session import Profile, ask
+from .output import Format, Output, chosen, plain, progress, say, show, show_line, show_rows
+from .session import Profile, ask, look, warn_of_peer
 
 if TYPE_CHECKING:
     from ..chaincode.records import DatasetUse, Job, ServerOptimizer
@@ -75,10 +75,15 @@ def submit(
 
     async def submitted(client: "Client") -> "Job":
         datasets = [await _use(client, text) for text in data]
-        bundle = await client.blobs.upload_plan(plan)
+        with progress("storing the plan") as told:
+            bundle = await client.blobs.upload_plan(plan, progress=told)
         if model:
             await check_form(client, model, bundle, seed)
-        initial = await (client.blobs.upload_model(model) if model else client.models.initialise(bundle, seed=seed))
+        if model:
+            with progress("storing the model") as told:
+                initial = await client.blobs.upload_model(model, progress=told)
+        else:
+            initial = await client.models.initialise(bundle, seed=seed)
         request = SubmitJob(
             id=identifier,
             title=title,
@@ -117,7 +122,7 @@ def review(
     """
     from ..trainers import read_bundle
 
-    found = ask(profile, lambda client: client.jobs.review(job))
+    found = look(profile, lambda client: client.jobs.review(job))
     files = dict(read_bundle(found.bundle).files)
     if save:
         save.mkdir(parents=True, exist_ok=True)
@@ -215,6 +220,7 @@ def watch(
     told: set[tuple[int, str]] = set()
 
     async def watched(client: "Client") -> "JobReport":
+        warn_of_peer(await client.describe())
         async for report in client.jobs.watch(job):
             if chosen.format is Format.JSON:
                 show_line(report)
@@ -269,7 +275,7 @@ def list_(
     from ..chaincode.records import JobState
 
     check_state(state, JobState)
-    found = ask(profile, lambda client: client.jobs.list(state=state))
+    found = look(profile, lambda client: client.jobs.list(state=state))
     show_rows(
         found,
         ("id", "state", "rounds", "submitter", "owners", "paid", "title"),
@@ -296,7 +302,7 @@ def show_(
     Example:
       fedfabric job show heart-1 --output json
     """
-    report = ask(profile, lambda client: client.jobs.show(job))
+    report = look(profile, lambda client: client.jobs.show(job))
     if chosen.format is Format.JSON:
         show(report)
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Format, Output, say, show
+from .output import Format, Output, progress, say, show
 from .session import Profile, ask
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def fetch(
     target = to or Path(f"{job}.safetensors")
 
     async def fetched(client: "Client") -> "tuple[Blob, int]":
-        blob = await client.models.fetch(job, target, round_number=round_)
+        with progress("fetching") as told:
+            blob = await client.models.fetch(job, target, round_number=round_, progress=told)
         return blob, round_ or _round_of(await client.jobs.show(job), blob)
 
     blob, number = ask(profile, fetched)

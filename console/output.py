@@ -1,9 +1,11 @@
 """How commands print on standard output: text for people, or one JSON document for programs."""
 
+import contextlib
 import dataclasses
+import errno
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from typing import Annotated, Any
 import pydantic
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +26,14 @@ class Format(StrEnum):
 
 
 WIDTH_OF_FILES = 240
+
+
+class Lines(Console):
+    """A console that says when nobody reads any more, where rich ends the process by itself."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich caught."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
 
 
 @dataclasses.dataclass
@@ -82,7 +93,40 @@ def printable(text: str) -> str:
 def note(line: str) -> None:
     """Progress for people, on standard error so that it never mixes with a result."""
     if chosen.format is Format.TEXT:
-        Console(file=sys.stderr, highlight=False).print(Text(printable(line), style="dim"), soft_wrap=True)
+        Lines(file=sys.stderr, highlight=False).print(Text(printable(line), style="dim"), soft_wrap=True)
+
+
+def warn(code: str, what: str, *, remedy: str) -> None:
+    """Something to know beside the result, on standard error in either format; codes are in ``exit_codes``."""
+    if chosen.format is Format.JSON:
+        told = {"warning": {"code": code, "what": what, "remedy": remedy}}
+        sys.stderr.write(json.dumps(told, ensure_ascii=False) + "\n")
+        return
+    console = Lines(file=sys.stderr, highlight=False)
+    console.print(Text.assemble(("warning: ", "bold yellow"), printable(f"{what} [{code}]")), soft_wrap=True)
+    console.print(Text(f"  to do: {printable(remedy)}"), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work on bytes that may take long, told how many are done of how many (0: not known).
+
+    It is drawn on a terminal alone, on standard error, and gone afterwards.
+    """
+    if chosen.format is Format.JSON or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
+def working(doing: str) -> contextlib.AbstractContextManager[object]:
+    """A sign of life for work whose length is not known, on a terminal alone."""
+    if chosen.format is Format.JSON or not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    return Console(file=sys.stderr).status(doing)
 
 
 def show_line(value: Any) -> None:
@@ -164,4 +208,4 @@ def _json(value: Any) -> None:
 def _console() -> Console:
     # A table in a file or a pipe has no edge to be folded at.
     width = None if sys.stdout.isatty() else WIDTH_OF_FILES
-    return Console(file=sys.stdout, highlight=False, width=width)
+    return Lines(file=sys.stdout, highlight=False, width=width)

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer.main
 
-from .exit_codes import CODES, MEANINGS
+from .exit_codes import CODES, MEANINGS, WARNINGS
 
 
 def pages() -> dict[str, str]:
@@ -52,6 +52,17 @@ def exit_code_reference() -> str:
         "|---|---|---|",
     ]
     lines += [f"| {code} | {int(status)} | {meaning} |" for code, (status, meaning) in CODES.items()]
+    lines += [
+        "",
+        "## Warnings",
+        "",
+        "A warning goes to standard error beside a result, which stays as it is; with `--output json` it is one JSON",
+        'object on a line of its own: `{"warning": {"code", "what", "remedy"}}`.',
+        "",
+        "| code | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| {code} | {meaning} |" for code, meaning in WARNINGS.items()]
     return "\n".join(lines) + "\n"
 
 

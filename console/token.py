@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exit_codes import ExitCode
-from .failures import Failure
-from .output import Format, Output, chosen, say, show
-from .session import Profile, ask
+from .failures import Failure, remedy_for
+from .output import Format, Output, chosen, say, show, warn
+from .session import Profile, ask, look
 
 if TYPE_CHECKING:
+    from ..chaincode.records import Balance
     from ..gateway import Client
 
 app = typer.Typer(
@@ -79,15 +80,45 @@ def balance(
     profile: Profile = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Show what an account owns.
+    """Show what an account owns: what was minted or paid to it and is not spent.
 
     \b
     Examples:
       fedfabric token balance
       fedfabric token balance job:heart-1 --output json
     """
-    found = ask(profile, lambda client: client.tokens.balance(owner))
+
+    async def asked(client: "Client") -> "Balance":
+        found = await client.tokens.balance(owner)
+        if not found.tokens:
+            await _warn_of_unknown(client, found.owner)
+        return found
+
+    found = look(profile, asked)
     if chosen.format is Format.JSON:
         show(found)
     else:
         show({"account": found.owner, "total": found.total, "rows": len(found.tokens)})
+        if not found.tokens:
+            say("the account has no tokens: none was minted or paid to it, or all are spent")
+
+
+async def _warn_of_unknown(client: "Client", account: str) -> None:
+    """Say so when an empty account is one that nobody on this ledger can have."""
+    from ..gateway import ApiError
+
+    kind, _, name = account.partition(":")
+    if name:
+        find = {"job": client.jobs.show, "request": client.access.show}.get(kind)
+        try:
+            if find is not None:
+                await find(name)
+        except ApiError as error:
+            if error.status.name != "NOT_FOUND":
+                raise
+            warn("ACCOUNT_UNKNOWN", error.text, remedy=remedy_for(error.code))
+        return
+    msp = account.partition("/")[0]
+    members = [member.msp for member in (await client.consortium.show()).members]
+    if msp not in members:
+        warn("ACCOUNT_UNKNOWN", f"{msp} is no member of the consortium", remedy=f"name one of {', '.join(members)}")

@@ -95,6 +95,16 @@ class Description:
     caller_role: str
     caller_account: str
     trains: bool
+    peer: str = ""
+    """host:port of the organisation's own peer."""
+    peer_lost_ms: int = 0
+    """Since when the peer has been away (ms since 1970); 0 while it is connected."""
+    block_time_ms: int = 0
+    """The ledger's time (ms since 1970) of the last transaction read; 0 before any."""
+    certificates_end_ms: int = 0
+    """When the first of the gateway's own certificates runs out (ms since 1970)."""
+    caller_certificate_ends_ms: int = 0
+    """When the caller's certificate runs out (ms since 1970)."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,16 @@ _AGAIN: Final[Mapping[str, int]] = {
 }
 """Refusals that have changed nothing and may pass: how often to prepare anew."""
 _LOST: Final = frozenset({"OUTCOME_UNKNOWN", "GATEWAY_UNAVAILABLE", "GATEWAY_TIMEOUT"})
+_UNREACHED: Final[Mapping[str, str]] = {
+    "Connection refused": "nothing listens at the gateway's address in the profile",
+    "DNS resolution failed": "the host of the gateway's address in the profile is not known",
+    "CERTIFICATE_VERIFY_FAILED": "what listens at the gateway's address has a certificate that the profile's "
+    "trust_roots do not know",
+    "Hostname Verification Check failed": "what listens at the gateway's address has another host's certificate",
+    "Socket closed": "the gateway closed the connection: it takes the profile's certificate for nobody's, or is being "
+    "stopped",
+}
+"""What gRPC's words for a connection that failed mean to a user."""
 _RESENDS: Final = 5
 _PAUSE: Final = 0.2
 
@@ -261,10 +271,10 @@ def api_error(error: grpc.aio.AioRpcError) -> ApiError:
             if found is not None:
                 return found
     if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return ApiError(
-            f"the gateway can't be reached, or takes this certificate for nobody's: {error.details() or ''}",
-            code="GATEWAY_UNAVAILABLE",
-        )
+        details = error.details() or ""
+        known = (meaning for sign, meaning in _UNREACHED.items() if sign in details)
+        text = next(known, f"the gateway can't be reached, or takes this certificate for nobody's: {details}")
+        return ApiError(text, code="GATEWAY_UNAVAILABLE")
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return ApiError("the gateway did not answer in time", code="GATEWAY_TIMEOUT")
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -29,10 +29,22 @@ class Follower:
             self.trust = Trust.from_configuration(configuration)
         self._listeners: list[Callable[[Applied], None]] = []
         self._closed = False
+        self.peer_lost_ms = 0
+        """Since when the peer has been away (ms since 1970); 0 while it is connected."""
 
     def listen(self, listener: Callable[[Applied], None]) -> None:
         """Call somebody after each block, in the event loop's thread."""
         self._listeners.append(listener)
+
+    def peer_is(self, connected: bool, now_ms: int) -> None:
+        """Note whether the peer is there: while it is not, the read model stands still."""
+        if connected == (not self.peer_lost_ms):
+            return
+        self.peer_lost_ms = 0 if connected else now_ms
+        if connected:
+            log.info("peer.back")
+        else:
+            log.warning("peer.lost", block=self.model.position - 1)
 
     async def take(self, block: common_pb2.Block) -> None:
         """Take one block in.

@@ -172,6 +172,8 @@ class ReadModel:
             values: dict[str, bytes] = {"last_hash": block.hash, "next_block": str(block.number + 1).encode()}
             if block.number == 0:
                 values["genesis_hash"] = block.hash
+            if block.transactions:
+                values["time_ms"] = str(max(one.timestamp_ms for one in block.transactions)).encode()
             if block.configuration is not None:
                 values["configuration"] = block.configuration.SerializeToString()
             database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
@@ -218,6 +220,11 @@ class ReadModel:
     def genesis_hash(self) -> str:
         """SHA-256 of the genesis block's header, hexadecimal; "" before it was seen."""
         return (_meta(self._reader, "genesis_hash") or b"").hex()
+
+    @property
+    def time_ms(self) -> int:
+        """The ledger's time (ms since 1970) of the last transaction taken in; 0 before any."""
+        return int(_meta(self._reader, "time_ms") or b"0")
 
     def configuration(self) -> configtx_pb2.Config | None:
         """The channel's latest configuration, None before any block."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,12 +18,12 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ..fabric.client import Gateway, connect, open_channel
+from ..fabric.client import Gateway, connect
 from ..fabric.identity import Identity, InvalidIdentityError, private_key_signer
 from .admission import Admission
 from .blobs import BlobStore, BlobStoreError
 from .collector import Collector
-from .configuration import ConfigurationError, GatewayConfiguration, split_address
+from .configuration import ConfigurationError, GatewayConfiguration, PeerSettings, split_address
 from .driver import Driver
 from .exchange import Exchange, PeerCredentials
 from .follower import Follower
@@ -43,6 +44,23 @@ __all__ = ["GatewayStartError", "RunningGateway", "running", "serve"]
 log = structlog.get_logger(__name__)
 
 _RECONNECT_SECONDS: Final = 0.5
+# A peer that is there answers within this; a user who waits longer is told for what.
+_UNSAID_SECONDS: Final = 1.0
+_PEER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
+    ("grpc.max_receive_message_length", 100 << 20),  # Fabric's own bound
+    ("grpc.max_send_message_length", 100 << 20),
+    # Errors bring each peer's message in a header; gRPC's default of 8 KiB loses the whole error to a long one.
+    ("grpc.max_metadata_size", 256 << 10),
+    ("grpc.absolute_max_metadata_size", 256 << 10),
+    # A peer refuses pings more often than once a minute (peer.keepalive.minInterval).
+    ("grpc.keepalive_time_ms", 120_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.enable_retries", 0),  # what may be tried again is decided per call
+    # A peer that comes back is found at once; gRPC alone would wait longer the longer it was away, up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
 
 
 class GatewayStartError(Exception):
@@ -64,6 +82,7 @@ async def serve(
     configuration: GatewayConfiguration | Path | str,
     *,
     ready: Callable[[RunningGateway], None] | None = None,
+    waiting: Callable[[float], None] | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     deadlines: Deadlines = Deadlines(),  # noqa: B008
 ) -> None:
@@ -72,6 +91,7 @@ async def serve(
     Args:
         configuration: a gateway.toml, or its content.
         ready: called once it serves.
+        waiting: called when the peer does not answer at once, with the seconds for which it is asked again.
         limits: bounds on foreign input.
         deadlines: how long it waits.
 
@@ -81,7 +101,7 @@ async def serve(
     """
     if not isinstance(configuration, GatewayConfiguration):
         configuration = GatewayConfiguration.load(configuration)
-    async with running(configuration, limits=limits, deadlines=deadlines) as gateway:
+    async with running(configuration, waiting=waiting, limits=limits, deadlines=deadlines) as gateway:
         if ready is not None:
             ready(gateway)
         await gateway.done
@@ -91,6 +111,7 @@ async def serve(
 async def running(
     configuration: GatewayConfiguration,
     *,
+    waiting: Callable[[float], None] | None = None,
     limits: Limits = Limits(),  # noqa: B008
     deadlines: Deadlines = Deadlines(),  # noqa: B008
 ) -> AsyncIterator[RunningGateway]:
@@ -100,7 +121,7 @@ async def running(
         metrics = Metrics()
         stack.callback(metrics.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await _follow(stack, parts, metrics, failure)
+        await _follow(stack, parts, metrics, failure, waiting)
         server, port, status = _server(parts, metrics)
         await server.start()
         stack.push_async_callback(server.stop, deadlines.stop)
@@ -234,25 +255,48 @@ def _fabric(configuration: GatewayConfiguration, certificate: bytes, key: bytes)
         raise ConfigurationError(
             f"certificate: {configuration.certificate} has the role {role or 'none'}, a gateway's has the role gateway"
         )
-    peer = configuration.peer
-    channel = open_channel(peer.endpoint, _read(peer.tls_ca, "peer.tls_ca"), server_name=peer.override_hostname or None)
+    channel = _peer_channel(configuration.peer)
     return channel, connect(channel, identity, signer)
+
+
+def _peer_channel(peer: PeerSettings) -> grpc.aio.Channel:
+    """A connection to the organisation's own peer, for as long as the gateway runs."""
+    name = [("grpc.ssl_target_name_override", peer.override_hostname)] if peer.override_hostname else []
+    credentials = grpc.ssl_channel_credentials(_read(peer.tls_ca, "peer.tls_ca"))
+    return grpc.aio.secure_channel(peer.endpoint, credentials, options=[*_PEER_OPTIONS, *name])
 
 
 # -- following the ledger
 
 
-async def _follow(stack: AsyncExitStack, parts: Parts, metrics: Metrics, failure: "asyncio.Future[None]") -> None:
+async def _follow(
+    stack: AsyncExitStack,
+    parts: Parts,
+    metrics: Metrics,
+    failure: "asyncio.Future[None]",
+    waiting: Callable[[float], None] | None,
+) -> None:
     """Start to take blocks in, and return when the read model has what the peer has now."""
     network = parts.fabric.network(parts.configuration.channel)
+    peer, seconds = parts.configuration.peer.endpoint, parts.deadlines.ledger
+
+    def tell() -> None:
+        log.warning("gateway.waits", peer=peer, seconds=seconds)
+        if waiting is not None:
+            waiting(seconds)
+
+    telling = asyncio.get_running_loop().call_later(_UNSAID_SECONDS, tell)
     try:
-        async with asyncio.timeout(parts.deadlines.ledger):
+        async with asyncio.timeout(seconds):
             height = await _height(network)
     except TimeoutError:
         raise GatewayStartError(
-            f"the peer at {parts.configuration.peer.endpoint} does not answer for {parts.configuration.channel}; "
+            f"the peer at {peer} has not answered for {parts.configuration.channel} within {seconds:g} s; "
             "is the network up?"
         ) from None
+    finally:
+        telling.cancel()
+    await _background(stack, _watch_peer(parts.peer, parts.follower), failure, "watch on the peer")
 
     async def follow() -> None:
         blocks = network.block_events(start_block=parts.model.position, reconnect=True)
@@ -274,6 +318,14 @@ async def _follow(stack: AsyncExitStack, parts: Parts, metrics: Metrics, failure
             await failure
     finally:
         caught_up.cancel()
+
+
+async def _watch_peer(channel: grpc.aio.Channel, follower: Follower) -> None:
+    """Keep the follower told whether the peer is connected."""
+    while True:
+        state = channel.get_state(try_to_connect=True)
+        follower.peer_is(state is grpc.ChannelConnectivity.READY, time.time_ns() // 1_000_000)
+        await channel.wait_for_state_change(state)
 
 
 async def _height(network: Any) -> int:

@@ -70,7 +70,11 @@ def hand_out(data: Path, folder: Path) -> dict[Hospital, Path]:
     for hospital in HOSPITALS:
         own = [patient for patient in patients if patient.get("dataset") == hospital.title]
         if not own:
-            raise environment(f"no patient of {hospital.title} in the heart-disease data", where=str(data))
+            raise environment(
+                f"no patient of {hospital.title} in the heart-disease data",
+                where=str(data),
+                remedy="run make setup again",
+            )
         folders[hospital] = folder / hospital.name
         folders[hospital].mkdir(parents=True, exist_ok=True)
         with (folders[hospital] / "patients.csv").open("w", newline="", encoding="utf-8") as lines:

@@ -1,8 +1,10 @@
 """The service Transactions: endorsing and ordering what callers have signed."""
 
 import asyncio
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
+import grpc
 from fabric_protos.common import common_pb2
 from google.protobuf.message import DecodeError
 
@@ -14,6 +16,8 @@ from ..parts import Parts
 from ..v1 import transactions_pb2, transactions_pb2_grpc
 
 NAMES = ("fedfabric.gateway.v1.Transactions",)
+
+_RECONNECT_SECONDS: Final = 2.0
 
 
 class Transactions(transactions_pb2_grpc.TransactionsServicer):
@@ -35,6 +39,7 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
                 code="MALFORMED_TRANSACTION",
             )
         _require_caller(proposal.creator)
+        await _connected(self._parts.peer)
         async with asyncio.timeout(self._parts.deadlines.ledger):
             transaction = await proposal.endorse()
         return transactions_pb2.EndorseResponse(
@@ -66,6 +71,13 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
             block_number=status.block_number,
             result=transaction.result,
         )
+
+
+async def _connected(peer: grpc.aio.Channel) -> None:
+    """Leave a lost connection a moment to come back: nothing has been asked of the peer yet."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_RECONNECT_SECONDS):
+            await peer.channel_ready()
 
 
 def _signature(signature: bytes) -> bytes:

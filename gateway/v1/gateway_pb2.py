@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"fedfabric/gateway/v1/gateway.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xd2\x01\n\x0b\x44\x65scription\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06msp_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\x11\n\tchaincode\x18\x04 \x01(\t\x12\x14\n\x0c\x62lock_number\x18\x05 \x01(\x03\x12\x14\n\x0cgenesis_hash\x18\x06 \x01(\t\x12\x15\n\rcaller_msp_id\x18\x07 \x01(\t\x12\x13\n\x0b\x63\x61ller_role\x18\x08 \x01(\t\x12\x16\n\x0e\x63\x61ller_account\x18\t \x01(\t\x12\x0e\n\x06trains\x18\n \x01(\x08\x32_\n\x07Gateway\x12T\n\x08\x44\x65scribe\x12%.fedfabric.gateway.v1.DescribeRequest\x1a!.fedfabric.gateway.v1.Descriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"fedfabric/gateway/v1/gateway.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xce\x02\n\x0b\x44\x65scription\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06msp_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\x11\n\tchaincode\x18\x04 \x01(\t\x12\x14\n\x0c\x62lock_number\x18\x05 \x01(\x03\x12\x14\n\x0cgenesis_hash\x18\x06 \x01(\t\x12\x15\n\rcaller_msp_id\x18\x07 \x01(\t\x12\x13\n\x0b\x63\x61ller_role\x18\x08 \x01(\t\x12\x16\n\x0e\x63\x61ller_account\x18\t \x01(\t\x12\x0e\n\x06trains\x18\n \x01(\x08\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12\x14\n\x0cpeer_lost_ms\x18\x0c \x01(\x03\x12\x15\n\rblock_time_ms\x18\r \x01(\x03\x12\x1b\n\x13\x63\x65rtificates_end_ms\x18\x0e \x01(\x03\x12\"\n\x1a\x63\x61ller_certificate_ends_ms\x18\x0f \x01(\x03\x32_\n\x07Gateway\x12T\n\x08\x44\x65scribe\x12%.fedfabric.gateway.v1.DescribeRequest\x1a!.fedfabric.gateway.v1.Descriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEREQUEST']._serialized_start=60
   _globals['_DESCRIBEREQUEST']._serialized_end=77
   _globals['_DESCRIPTION']._serialized_start=80
-  _globals['_DESCRIPTION']._serialized_end=290
-  _globals['_GATEWAY']._serialized_start=292
-  _globals['_GATEWAY']._serialized_end=387
+  _globals['_DESCRIPTION']._serialized_end=414
+  _globals['_GATEWAY']._serialized_start=416
+  _globals['_GATEWAY']._serialized_end=511
 # @@protoc_insertion_point(module_scope)

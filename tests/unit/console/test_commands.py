@@ -1,6 +1,8 @@
 """Each command that speaks to a gateway: what it asks of the client, and the JSON that it prints."""
 
+import dataclasses
 import json
+import time
 from types import FunctionType, SimpleNamespace
 
 import fedfabric.gateway
@@ -12,6 +14,8 @@ from fedfabric.chaincode.records import (
     AccessState,
     Balance,
     Blob,
+    Column,
+    Consortium,
     Dataset,
     DatasetState,
     DatasetTerms,
@@ -21,6 +25,7 @@ from fedfabric.chaincode.records import (
     Job,
     JobState,
     JobTerms,
+    Member,
     Mint,
     MintApproval,
     MintRequest,
@@ -28,6 +33,7 @@ from fedfabric.chaincode.records import (
     Plan,
     Privacy,
     Revocation,
+    Token,
     TokenRef,
     Verdict,
 )
@@ -84,6 +90,26 @@ JOB = Job(
 )
 
 
+YEAR_MS = 365 * 86_400_000
+DESCRIPTION = Description(
+    version="0.1.0",
+    msp_id="ClevelandMSP",
+    channel="consortium",
+    chaincode="fedfabric",
+    block_number=3,
+    genesis_hash=DIGEST,
+    caller_msp_id="ClevelandMSP",
+    caller_role="steward",
+    caller_account="ClevelandMSP/ada",
+    trains=True,
+    peer="127.0.0.1:7051",
+    peer_lost_ms=0,
+    block_time_ms=round(time.time() * 1000) - 7_200_000,
+    certificates_end_ms=round(time.time() * 1000) + YEAR_MS,
+    caller_certificate_ends_ms=round(time.time() * 1000) + YEAR_MS,
+)
+
+
 class FakePart:
     """Answers each call with what the test laid out under ``part.method``, and writes the call down."""
 
@@ -129,7 +155,7 @@ class FakeClient:
             setattr(self, part, FakePart(part, self))
 
     def describe(self):
-        return FakeCall(self.answers["describe"])
+        return FakeCall(self.answers.get("describe", DESCRIPTION))
 
     def connect(self, profile):
         self.profiles.append(profile)
@@ -186,6 +212,7 @@ def test_data_register_passes_every_term_on(capsys, client, tmp_path):
     )
     assert found == as_json(OWN)
     ((_, arguments, options),) = client.calls
+    assert callable(options.pop("progress"))
     assert arguments == ("heart", tmp_path)
     assert [(column.name, column.type) for column in options.pop("columns")] == [("age", "number"), ("num", "integer")]
     assert options == {
@@ -218,6 +245,113 @@ def test_data_list_show_and_retire_print_the_ledgers_records(capsys, client):
     _, text, _ = run(capsys, "data", "list")
     assert "ClevelandMSP/heart" in text
     assert "304" in text
+
+
+def test_data_update_changes_what_is_named_and_leaves_the_rest(capsys, client):
+    client.answers |= {"datasets.show": OWN, "datasets.update": OWN}
+    given = ("--price", 20, "--column", "age:number", "--column", "num:integer", "--description", "")
+    assert run_json(capsys, "data", "update", OWN.id, *given) == as_json(OWN)
+    _, (identifier, version, terms), _ = client.calls[-1]
+    assert (identifier, version) == (OWN.id, 1)
+    columns = (Column(name="age", type="number"), Column(name="num", type="integer"))
+    assert terms == TERMS.model_copy(update={"price": "20", "columns": columns})
+    assert [name for name, _, _ in client.calls] == ["datasets.show", "datasets.update"]
+
+
+def test_data_update_with_a_folder_stores_it_first(capsys, client, tmp_path):
+    stored = Blob(address="5" * 64, digest="6" * 64, size=11)
+    client.answers |= {"datasets.show": OWN, "datasets.upload": stored, "datasets.update": OWN}
+    run_json(capsys, "data", "update", OWN.id, tmp_path, "--samples", 320)
+    assert [name for name, _, _ in client.calls] == ["datasets.show", "datasets.upload", "datasets.update"]
+    assert client.calls[-1][1][2] == TERMS.model_copy(update={"blob": stored, "samples": 320})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found", "status", "told"),
+    [
+        ((OWN.id,), OWN, ExitCode.BAD_INPUT, "nothing is to be changed"),
+        ((OWN.id, "FOLDER"), OWN, ExitCode.BAD_INPUT, "--samples"),
+        ((OWN.id, "FOLDER", "--samples", 1, "--price", "-1"), OWN, ExitCode.BAD_INPUT, "--price"),
+        ((OWN.id, "FOLDER", "--samples", 1, "--column", "age"), OWN, ExitCode.BAD_INPUT, "NAME:TYPE"),
+        ((FOREIGN.id, "FOLDER", "--samples", 1), FOREIGN, ExitCode.DENIED, "belongs to HungaryMSP"),
+    ],
+    ids=["nothing", "no rows", "a negative price", "no column", "of others"],
+)
+def test_an_update_that_would_be_refused_sends_no_data(capsys, client, tmp_path, arguments, found, status, told):
+    client.answers |= {"datasets.show": found, "datasets.upload": BLOB, "datasets.update": OWN}
+    arguments = [tmp_path if one == "FOLDER" else one for one in arguments]
+    ended, _, err = run(capsys, "data", "update", *arguments)
+    assert ended == status
+    assert told in err
+    assert not {"datasets.upload", "datasets.update"} & {name for name, _, _ in client.calls}
+
+
+LOST = dataclasses.replace(DESCRIPTION, peer_lost_ms=round(time.time() * 1000) - 3_600_000 * 3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "list"),
+        ("data", "show", OWN.id),
+        ("access", "list"),
+        ("token", "balance"),
+        ("job", "list"),
+        ("job", "show", "heart-1"),
+        ("job", "watch", "heart-1"),
+        ("gateway", "status"),
+    ],
+    ids=" ".join,
+)
+def test_whoever_reads_what_a_gateway_has_stored_is_told_that_its_peer_is_away(capsys, client, arguments):
+    token = Token(owner="ClevelandMSP", tx="0" * 64, n=0, amount="7")
+    client.answers |= {
+        "datasets.list": [OWN],
+        "datasets.show": OWN,
+        "access.list": [REQUEST],
+        "tokens.balance": Balance(owner="ClevelandMSP", total="7", tokens=(token,)),
+        "jobs.list": [JOB],
+        "jobs.show": report(),
+        "jobs.watch": [report()],
+        "describe": LOST,
+    }
+    status, out, err = run(capsys, *arguments)
+    assert (status, bool(out)) == (0, True)
+    assert "the gateway's peer 127.0.0.1:7051 has been away for 3 h" in err
+    assert "as of block 3" in err
+    assert "fedfabric network up" in err
+    status, out, err = run(capsys, *arguments, "--output", "json")
+    json.loads(out)
+    warning = json.loads(err)["warning"]
+    assert (warning["code"], set(warning)) == ("PEER_AWAY", {"code", "what", "remedy"})
+    client.answers["describe"] = DESCRIPTION
+    assert run(capsys, *arguments)[2] == ""
+
+
+def test_gateway_status_tells_age_and_peer_in_words_and_the_numbers_as_json(capsys, client):
+    client.answers["describe"] = LOST
+    _, text, _ = run(capsys, "gateway", "status")
+    assert "3, its last transaction 2 h ago" in text
+    assert "127.0.0.1:7051, away for 3 h" in text
+    assert "_ms" not in text.replace(" ms ", "_ms")
+    assert run_json(capsys, "gateway", "status") == dataclasses.asdict(LOST)
+    client.answers["describe"] = DESCRIPTION
+    assert "127.0.0.1:7051, connected" in run(capsys, "gateway", "status")[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "whose"),
+    [("certificates_end_ms", "the gateway's certificate"), ("caller_certificate_ends_ms", "your certificate")],
+)
+def test_gateway_status_warns_of_a_certificate_that_is_about_to_run_out(capsys, client, field, whose):
+    soon = round(time.time() * 1000) + 29 * 86_400_000
+    client.answers["describe"] = dataclasses.replace(DESCRIPTION, **{field: soon})
+    _, _, err = run(capsys, "gateway", "status")
+    assert f"{whose} runs out on " in err
+    assert "renew it" in err
+    later = soon + 2 * 86_400_000
+    client.answers["describe"] = dataclasses.replace(DESCRIPTION, **{field: later})
+    assert run(capsys, "gateway", "status")[2] == ""
 
 
 def test_an_access_request_is_for_the_version_that_is_there_now(capsys, client):
@@ -287,10 +421,42 @@ def test_another_refusal_of_a_mint_is_a_failure(capsys, client):
 
 
 def test_token_balance(capsys, client):
-    balance = Balance(owner="job:heart-1", total="7", tokens=())
+    token = Token(owner="job:heart-1", tx="0" * 64, n=0, amount="7")
+    balance = Balance(owner="job:heart-1", total="7", tokens=(token,))
     client.answers["tokens.balance"] = balance
     assert run_json(capsys, "token", "balance", "job:heart-1") == as_json(balance)
     assert client.calls == [("tokens.balance", ("job:heart-1",), {})]
+
+
+@pytest.mark.parametrize(
+    ("account", "unknown"),
+    [
+        ("ClevelandMSP", ""),
+        ("ClevelandMSP/ada", ""),
+        ("NowhereMSP", "NowhereMSP is no member of the consortium"),
+        ("NowhereMSP/ada", "NowhereMSP is no member of the consortium"),
+        ("job:heart-1", ""),
+        ("job:nosuch", "no job nosuch"),
+        ("request:nosuch", "no request nosuch"),
+    ],
+)
+def test_an_empty_account_is_said_to_be_empty_and_an_unknown_one_unknown(capsys, client, account, unknown):
+    def found(name):
+        if name == "nosuch":
+            raise ApiError("no job nosuch" if account.startswith("job") else "no request nosuch", code="UNKNOWN_JOB")
+
+    member = Member(msp="ClevelandMSP", gateway="127.0.0.1:1")
+    client.answers |= {
+        "tokens.balance": Balance(owner=account, total="0", tokens=()),
+        "consortium.show": Consortium(sequence=1, members=(member,), window_ms=1000, approvers=()),
+        "jobs.show": found,
+        "access.show": found,
+    }
+    status, out, err = run(capsys, "token", "balance", account)
+    assert status == 0
+    assert "the account has no tokens" in out
+    assert unknown in err
+    assert ("ACCOUNT_UNKNOWN" in err) == bool(unknown)
 
 
 WEIGHTS = {"weight": np.array([1, 2], "f4"), "bias": np.array([0], "f4")}
@@ -481,7 +647,9 @@ def test_model_fetch_names_file_round_and_blob(capsys, client, tmp_path):
     target = tmp_path / "m.safetensors"
     found = run_json(capsys, "model", "fetch", "heart-1", "--round", 3, "--to", target)
     assert found == {"model": str(target), "job": "heart-1", "round": 3, "blob": as_json(BLOB)}
-    assert client.calls == [("models.fetch", ("heart-1", target), {"round_number": 3})]
+    ((name, arguments, options),) = client.calls
+    assert callable(options.pop("progress"))
+    assert (name, arguments, options) == ("models.fetch", ("heart-1", target), {"round_number": 3})
 
 
 def test_audit_export_tells_the_hash_and_warns_of_trusting_it(capsys, client, tmp_path):
@@ -493,9 +661,7 @@ def test_audit_export_tells_the_hash_and_warns_of_trusting_it(capsys, client, tm
 
 
 def test_gateway_status_waits_for_a_gateway_that_is_not_there_yet(capsys, client):
-    description = Description(
-        "0.1.0", "ClevelandMSP", "consortium", "fedfabric", 3, DIGEST, "ClevelandMSP", "", "", True
-    )
+    description = DESCRIPTION
     away, answers = ApiError("not yet", code="GATEWAY_UNAVAILABLE"), []
     client.describe = lambda: FakeCall(answers.pop(0))
     answers[:] = [away, away, description]
@@ -524,13 +690,14 @@ def test_text_that_others_wrote_cannot_move_the_cursor(capsys, client):
 def test_the_client_that_is_faked_has_the_calls_that_are_faked():
     real = Client(Profile.model_construct(), timeout=1, limits=None, signer=None)
     for part, methods in {
-        "datasets": "register list show retire",
-        "access": "request grant revoke list",
+        "datasets": "register upload update list show retire",
+        "access": "request grant revoke show list",
         "tokens": "approve_mint mint balance",
         "jobs": "submit review approve refuse add watch cancel list show",
         "blobs": "upload_plan upload_model fetch",
         "models": "initialise fetch",
         "audit": "export",
+        "consortium": "show",
     }.items():
         assert all(callable(getattr(getattr(real, part), method)) for method in methods.split())
     assert set(RoundReport.__dataclass_fields__) >= {"round", "updates", "attestations", "metrics"}

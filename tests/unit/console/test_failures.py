@@ -3,6 +3,8 @@ import errno
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ from fedfabric.gateway.configuration import ConfigurationError
 from fedfabric.gateway.errors import STATUS, ApiError, OutcomeUnknownError
 from fedfabric.gateway.server import GatewayStartError
 from fedfabric.network import errors as network_errors
+from fedfabric.trainers import errors as trainer_errors
 from fedfabric.trainers.errors import PlanError, SandboxError
 
 CONSOLE = Path(__file__).parents[3] / "console"
@@ -310,8 +313,29 @@ def test_frequent_failures_say_which_command_mends_them(error, told):
     assert told in explain(error).remedy
 
 
+TRAINER_CODES = set(re.findall(r"\b[A-Z]+_?[A-Z]+\b", trainer_errors.__doc__))
+
+
+@pytest.mark.parametrize("code", sorted({*STATUS, *TRAINER_CODES}))
+def test_every_code_that_comes_from_elsewhere_has_a_remedy_of_its_own(code):
+    assert code in REMEDIES
+    assert "docs/reference" not in REMEDIES[code]
+    assert explain(ApiError("x", code=code)).remedy == REMEDIES[code]
+
+
+def test_a_code_of_a_newer_gateway_is_met_with_an_update():
+    assert "update fedfabric" in explain(ApiError("x", code="NOT_YET_INVENTED")).remedy
+
+
+def test_every_failure_that_the_console_makes_says_what_to_do():
+    for path in CONSOLE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"Failure", "bad_input", "environment"}:
+                assert any(keyword.arg == "remedy" for keyword in node.keywords), f"{path}:{node.lineno}"
+
+
 def test_remedies_are_for_codes_that_exist_and_name_commands_that_exist():
-    assert set(REMEDIES) <= {"PROFILE", "CONFIGURATION", "NETWORK", *CODES, *STATUS}
+    assert set(REMEDIES) <= {"PROFILE", "CONFIGURATION", "NETWORK", *CODES, *STATUS, *TRAINER_CODES}
     groups = typer.main.get_command(app).commands
     for remedy in REMEDIES.values():
         for group, command in re.findall(r"fedfabric ([a-z]+) ([a-z-]+)", remedy):
@@ -321,3 +345,41 @@ def test_remedies_are_for_codes_that_exist_and_name_commands_that_exist():
 def test_the_table_of_exit_codes_promises_no_equal_job_twice():
     assert "job submit" in MEANINGS[ExitCode.UNKNOWN_OUTCOME][1]
     assert "equal content is success" not in MEANINGS[ExitCode.UNKNOWN_OUTCOME][1]
+
+
+EVIDENCE = Path(__file__).parents[2] / "data" / "ledger-v1"
+
+
+def shell(script):
+    command = f"exec {sys.executable} -m fedfabric.console"
+    return subprocess.run(
+        ["bash", "-c", f'fedfabric() ( {command} "$@"; ); {script}; echo "status ${{PIPESTATUS[*]}}"'],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_output_that_is_read_in_part_ends_the_command_quietly_as_of_other_tools(output):
+    told = json.loads((EVIDENCE / "ledger.json").read_text())
+    verify = f"fedfabric audit verify {EVIDENCE / 'evidence'} {told['job']} --genesis {told['genesis_hash']}"
+    ended = shell(f"{verify} --output {output} | true")
+    assert ended.stderr == ""
+    assert ended.stdout == f"status {ExitCode.OUTPUT_CLOSED} 0\n"
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_is_still_unwritten_at_the_end_ends_it_as_quietly(option):
+    ended = shell(f"fedfabric {option} | true")
+    assert (ended.stderr, ended.stdout) == ("", f"status {ExitCode.OUTPUT_CLOSED} 0\n")
+
+
+def test_a_failure_that_nobody_reads_keeps_its_status():
+    assert shell("fedfabric nonsense 2>&1 | true").stdout == f"status {ExitCode.USAGE} 0\n"
+
+
+def test_closed_standard_streams_are_no_fault():
+    assert shell("fedfabric --version >&-").stdout == "status 0\n"
+    assert shell("fedfabric nonsense 2>&-").stdout == f"status {ExitCode.USAGE}\n"

@@ -198,6 +198,26 @@ def test_an_error_arrives_as_it_was_raised() -> None:
     assert got.status is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ("last error: UNKNOWN: ipv4:127.0.0.1:9: connect: Connection refused (111)", "nothing listens"),
+        ("DNS resolution failed for no.such.host:1: Domain name not found", "the host of the gateway's address"),
+        ("SSL_ERROR_SSL: error:1000007d:SSL routines:CERTIFICATE_VERIFY_FAILED: no issuer", "trust_roots"),
+        ("Hostname Verification Check failed.", "another host's certificate"),
+        ("last error: UNAVAILABLE: ipv4:127.0.0.1:9: Socket closed", "certificate for nobody's"),
+        ("something new", "can't be reached, or takes this certificate for nobody's: something new"),
+    ],
+)
+def test_a_connection_that_fails_is_explained_without_the_words_of_grpc(details: str, told: str) -> None:
+    found = api_error(
+        grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+    )
+    assert found.code == "GATEWAY_UNAVAILABLE"
+    assert told in found.text
+    assert "SSL routines" not in found.text
+
+
 def test_a_status_names_its_field_for_programs() -> None:
     status = to_status(ApiError("is required", code="MISSING_FIELD", field="id"))
     fields = error_details_pb2.BadRequest()
