@@ -304,8 +304,8 @@ def server_optimizer(description: Mapping[str, str | int]) -> ServerOptimizer:
         if key not in known:
             raise EncodingError(f"{kind.name} has no parameter {key[:40]!r}", code="PARAMETER")
         if key == "bias_correction":
-            _require(text in (0, 1), key, "0 or 1")
-            values[key] = bool(text)
+            _require(text in (0, 1, "0", "1"), key, "0 or 1")
+            values[key] = bool(int(text))
         else:
             values[key] = decimal(text, key)
     return kind(**values)

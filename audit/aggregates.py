@@ -162,11 +162,14 @@ class AggregateAuditor:
         except (AggregationError, TensorFileError) as error:
             self._findings.broken(Check.AGGREGATE, link, f"it can't be computed: {error}")
             return None
-        found = (result.digest, result.model_digest)
-        attested = (record.outcome.digest, record.outcome.model.digest)
+        found = (result.digest, result.model_digest, tuple(sorted(result.counted)))
+        attested = (record.outcome.digest, record.outcome.model.digest, record.outcome.summed)
         if found != attested:
             self._findings.broken(
-                Check.AGGREGATE, link, f"the updates give {found[0]}, a quorum attested {attested[0]}"
+                Check.AGGREGATE,
+                link,
+                f"the updates of {', '.join(found[2])} give {found[0]}, "
+                f"a quorum attested {attested[0]} of {', '.join(attested[2])}",
             )
             for computed in (result.model, result.state):
                 if isinstance(computed, TensorFile):

@@ -65,9 +65,14 @@ class Outcome(StrEnum):
     """How a check ended."""
 
     PASSED = "passed"
+    NOTHING = "nothing to check"
+    """The ledger holds nothing that it is about: no round of a refused job has a quorum to be checked."""
     FAILED = "failed"
     NOT_DONE = "not done"
     """Something that it needs is missing or broken; the findings say what."""
+
+
+_SOUND: Final = frozenset({Outcome.PASSED, Outcome.NOTHING})
 
 
 @dataclass(frozen=True)
@@ -172,8 +177,8 @@ class Report:
 
     @property
     def verified(self) -> bool:
-        """Whether every check was made and passed."""
-        return all(result.outcome is Outcome.PASSED for result in self.checks)
+        """Whether every check that there was something for was made and passed."""
+        return all(result.outcome in _SOUND for result in self.checks)
 
     @property
     def verdict(self) -> str:
@@ -182,7 +187,7 @@ class Report:
             return "verified"
         if self.findings:
             return f"broken: {self.findings[0].link}: {self.findings[0].text}"
-        missing = next(result.check.value for result in self.checks if result.outcome is not Outcome.PASSED)
+        missing = next(result.check.value for result in self.checks if result.outcome not in _SOUND)
         return f"not verified: {missing} could not be checked"
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,7 +211,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
-        marks = {Outcome.PASSED: "ok", Outcome.FAILED: "BROKEN", Outcome.NOT_DONE: "not done"}
+        marks = {
+            Outcome.PASSED: "ok",
+            Outcome.FAILED: "BROKEN",
+            Outcome.NOT_DONE: "not done",
+            Outcome.NOTHING: "nothing",
+        }
         lines = [f"job {self.job} on channel {self.channel}: {self.verdict}"]
         if self.height:
             standing = f"; the job is {self.job_state}" if self.job_state else ""
@@ -280,4 +290,6 @@ class Findings:
     def _outcome(self, check: Check) -> Outcome:
         if check in self._failed:
             return Outcome.FAILED
-        return Outcome.NOT_DONE if check in self._not_done else Outcome.PASSED
+        if check in self._not_done:
+            return Outcome.NOT_DONE
+        return Outcome.PASSED if self._made[check] else Outcome.NOTHING

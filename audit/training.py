@@ -6,6 +6,7 @@ the rows and from whose certificates signed them, in the auditor's own words.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,12 +14,14 @@ from ..chaincode.records import (
     AccessRequest,
     AccessState,
     Attestation,
+    Consortium,
     Dataset,
     DatasetState,
     Decision,
     Grant,
     Job,
     JobState,
+    Missing,
     Role,
     Round,
     RoundState,
@@ -29,9 +32,11 @@ from ..chaincode.records import (
     access_request_key,
     access_revocation_key,
     attestation_key,
+    consortium_key,
     dataset_key,
     decision_key,
     job_key,
+    missing_key,
     round_key,
     update_key,
 )
@@ -55,6 +60,9 @@ class RoundLinks:
     record: Round
     updates: dict[str, Update] = field(default_factory=dict)
     attestations: dict[str, Attestation] = field(default_factory=dict)
+    """Of the present attempt."""
+    missing: dict[str, Missing] = field(default_factory=dict)
+    """Of the present attempt."""
 
 
 @dataclass
@@ -118,8 +126,11 @@ class JobAuditor:
                 if key == update_key(self._id, candidate, member.msp):
                     self._take_update(links, member, read_record(value, Update), writer)
                     return
-                if key == attestation_key(self._id, candidate, member.msp):
+                if key == attestation_key(self._id, candidate, links.record.attempt, member.msp):
                     self._take_attestation(links, member, read_record(value, Attestation), writer)
+                    return
+                if key == missing_key(self._id, candidate, links.record.attempt, member.msp):
+                    self._take_missing(links, member, read_record(value, Missing), writer)
                     return
 
     def _take_round(self, number: int, record: Round, writes: Mapping[str, bytes], writer: Writer) -> None:
@@ -135,8 +146,10 @@ class JobAuditor:
         for name in fixed:
             if getattr(before, name) != getattr(record, name):
                 self._findings.broken(Check.UPDATES, link, f"{writer.place} changes its {name}, fixed at its opening")
-        if record.state is RoundState.CLOSED:
+        if record.state is RoundState.CLOSED and before.state is RoundState.OPEN:
             self._check_closing(links, link, writer)
+        elif record.state is RoundState.CLOSED:
+            self._check_recount(links, before, link)
         if record.state is RoundState.FINAL:
             self._check_quorum(links, link)
             self._check_payments(links, link, writes, writer)
@@ -162,11 +175,30 @@ class JobAuditor:
         link = f"attestation of {member.msp} in round {row.round} of job {self._id}"
         self._findings.made(Check.QUORUM)
         self._require_signer(Check.QUORUM, link, writer, member.msp, Role.GATEWAY)
-        if (row.job, row.round, row.msp) != (self._id, links.record.number, member.msp):
-            self._findings.broken(Check.QUORUM, link, "the row speaks of something else than its key")
-        if writer.time_ms >= links.record.attest_until_ms:
-            self._findings.broken(Check.QUORUM, link, "came at or after the attestations' deadline")
+        self._check_in_attempt(links, link, member, row, writer)
         links.attestations[member.msp] = row
+
+    def _take_missing(self, links: RoundLinks, member: CohortMember, row: Missing, writer: Writer) -> None:
+        link = f"word of {member.msp} on what it can't get in round {row.round} of job {self._id}"
+        self._findings.made(Check.UPDATES)
+        self._require_signer(Check.UPDATES, link, writer, member.msp, Role.GATEWAY)
+        self._check_in_attempt(links, link, member, row, writer)
+        links.missing[member.msp] = row
+
+    def _check_in_attempt(
+        self,
+        links: RoundLinks,
+        link: str,
+        member: CohortMember,
+        row: Attestation | Missing,
+        writer: Writer,
+    ) -> None:
+        record = links.record
+        check = Check.QUORUM if isinstance(row, Attestation) else Check.UPDATES
+        if (row.job, row.round, row.attempt, row.msp) != (self._id, record.number, record.attempt, member.msp):
+            self._findings.broken(check, link, "the row speaks of something else than its key")
+        if writer.time_ms >= record.attest_until_ms:
+            self._findings.broken(check, link, "came at or after the attestations' deadline")
 
     def _take_job(self, job: Job, writes: Mapping[str, bytes], writer: Writer) -> None:
         link = f"job {self._id}"
@@ -280,11 +312,44 @@ class JobAuditor:
             self._findings.broken(
                 Check.UPDATES, link, f"it counts {_names(record.counted)}, updates came from {_names(present)}"
             )
-        over = writer.time_ms >= record.update_until_ms + 2 * record.window_ms
+        over = writer.time_ms >= record.update_until_ms + 2 * max(record.window_ms, self._window_ms())
         if len(present) < len(record.cohort) and (not over or len(present) < record.quorum):
             self._findings.broken(
                 Check.UPDATES, link, f"closed with {len(present)} of {len(record.cohort)} updates before its deadline"
             )
+
+    def _window_ms(self) -> int:
+        """Return w of the consortium's present record."""
+        found = self._state.record(consortium_key(), Consortium)
+        return found[0].window_ms if found else 0
+
+    def _check_recount(self, links: RoundLinks, before: Round, link: str) -> None:
+        """Check an attempt that a quorum's word on missing updates opened; what was said before it is over."""
+        record = links.record
+        self._findings.made(Check.UPDATES)
+        times = Counter(msp for row in links.missing.values() for msp in row.members)
+        lost = {msp for msp, said in times.items() if said >= record.quorum}
+        if record.attempt != before.attempt + 1:
+            self._findings.broken(Check.UPDATES, link, f"its attempt {before.attempt} is followed by {record.attempt}")
+        if not lost:
+            self._findings.broken(Check.UPDATES, link, "it is counted anew, though no quorum misses an update")
+        if record.counted != tuple(msp for msp in before.counted if msp not in lost):
+            self._findings.broken(
+                Check.UPDATES,
+                link,
+                f"it counts {_names(record.counted)} of {_names(before.counted)}, though a quorum misses those of "
+                f"{_names(sorted(lost))}",
+            )
+        if len(record.counted) < record.quorum:
+            self._findings.broken(
+                Check.UPDATES, link, f"it goes on with {len(record.counted)} updates, fewer than its quorum"
+            )
+        for msp in sorted(lost):
+            self._findings.remark(
+                f"update of {msp} in {link}",
+                "a quorum could not get what it had committed; it was left out and not paid",
+            )
+        links.attestations, links.missing = {}, {}
 
     def _check_quorum(self, links: RoundLinks, link: str) -> None:
         record = links.record
@@ -317,7 +382,10 @@ class JobAuditor:
         if job is None or record.outcome is None:
             return
         attesters = {row.msp for row in links.attestations.values() if row.outcome == record.outcome}
-        parts = {msp: (msp in record.counted) + (msp in attesters) for msp in {*record.counted, *attesters}}
+        summed = record.outcome.summed
+        if not set(summed) <= set(record.counted):
+            self._findings.broken(Check.PAYMENTS, link, "its outcome sums updates that it does not count")
+        parts = {msp: (msp in summed) + (msp in attesters) for msp in {*summed, *attesters}}
         share = int(job.terms.budget) // job.terms.plan.rounds // max(sum(parts.values()), 1)
         recorded = {payment.msp: int(payment.amount) for payment in record.payments}
         for msp in sorted(parts.keys() | recorded.keys()):

@@ -50,6 +50,14 @@ class Call:
             raise refusals.NoConsortium("", "the consortium has not been founded: approve and apply its first record")
         return self._consortium
 
+    def reached(self, deadline_ms: int, window_ms: int) -> int:
+        """The ledger time from which a deadline is over for everybody: 2w after it.
+
+        w is the larger of ``window_ms``, that when the deadline was set, and the present one: an update that a clock
+        lie of either brings before the deadline can't overlap with what comes after it.
+        """
+        return deadline_ms + 2 * max(window_ms, self.consortium.window_ms)
+
     async def read(self, key: str, model: type[AnyRow]) -> AnyRow | None:
         """The record at a key, None when there is none."""
         value = await self._stub.get_state(key)

@@ -188,7 +188,7 @@ class JobTransactions(LedgerContract):
         job = await require_job(call, request.job)
         if job.state == JobState.ABORTED:
             return job
-        end = job.approve_until_ms + 2 * job.window_ms
+        end = call.reached(job.approve_until_ms, job.window_ms)
         holding = (AFTER_APPROVAL_DEADLINE,) if call.now >= end else ()
         details = {AFTER_APPROVAL_DEADLINE: f"t is {call.now} and must be {end}"}
         state = JobState(JOB.next(job.state, "abort", holding, details))

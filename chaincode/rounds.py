@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from .agreement import Camp, camps, out_of_reach, summaries, winner
 from .call import Call
 from .cohort import next_cohort
 from .dispatch import LedgerContract, evaluated, submitted
@@ -15,6 +14,8 @@ from .records import (
     CommitUpdate,
     FinaliseRound,
     JobState,
+    Missing,
+    ReportMissing,
     Role,
     Round,
     RoundAttested,
@@ -24,11 +25,14 @@ from .records import (
     RoundView,
     Update,
     UpdateCommitted,
+    UpdatesMissed,
     attestation_key,
+    missing_key,
     refusals,
     round_key,
     update_key,
 )
+from .records.agreement import Camp, camps, missed, out_of_reach, summaries, winner
 from .rewards import payments
 from .states import (
     AFTER_ATTEST_DEADLINE,
@@ -43,6 +47,8 @@ from .states import (
     NOBODY_LEFT,
     QUORUM_AGREES,
     QUORUM_IMPOSSIBLE,
+    QUORUM_LEFT,
+    QUORUM_MISSES,
     QUORUM_OF_UPDATES,
     ROUND,
     STOPPING,
@@ -70,8 +76,7 @@ class RoundTransactions(LedgerContract):
         )
         if not await call.write_once(update_key(request.job, request.round, call.msp), row):
             return row
-        if request.attempt != current.attempt:
-            raise refusals.WrongState("attempt", f"the round's attempt is {current.attempt}")
+        _require_attempt(current, request.attempt)
         if request.samples > member.samples:
             raise refusals.SamplesExceeded("samples", f"{member.dataset} has {member.samples} registered")
         in_time = call.now < current.update_until_ms
@@ -97,6 +102,51 @@ class RoundTransactions(LedgerContract):
         return record
 
     @submitted(Role.GATEWAY)
+    async def report_missing(self, call: Call, request: ReportMissing) -> Missing:
+        """Say, once in an attempt, whose committed updates the caller's organisation can't get from anybody."""
+        current = await _require_round(call, request.job, request.round)
+        _require_member(call, current)
+        row = Missing(
+            job=request.job, round=request.round, attempt=request.attempt, msp=call.msp, members=request.members
+        )
+        if not await call.write_once(missing_key(row.job, row.round, row.attempt, row.msp), row):
+            return row
+        _require_attempt(current, request.attempt)
+        in_time = call.now < current.attest_until_ms
+        ROUND.next(current.state, "report_missing", (BEFORE_ATTEST_DEADLINE,) if in_time else ())
+        _require_counted(current, "members", request.members)
+        call.emit(UpdatesMissed(job=row.job, round=row.round, msp=row.msp, members=row.members))
+        return row
+
+    @submitted(Role.GATEWAY, Role.OPERATOR)
+    async def recount(self, call: Call, request: RoundRef) -> Round:
+        """Aggregate without the updates that a quorum can't get, in a new attempt with a new deadline."""
+        current = await _require_round(call, request.job, request.round)
+        lost = missed(await _missing(call, current), current.quorum)
+        counted = tuple(msp for msp in current.counted if msp not in lost)
+        agreed = winner(camps(await _attestations(call, current)), current.quorum)
+        facts = (
+            (QUORUM_MISSES, lost),
+            (NO_QUORUM_AGREES, agreed is None),
+            (QUORUM_LEFT, len(counted) >= current.quorum),
+        )
+        holding = {guard for guard, holds in facts if holds}
+        state = RoundState(ROUND.next(current.state, "recount", holding, _details(call, current)))
+        job = await require_job(call, request.job)
+        changes = {
+            "state": state,
+            "attempt": current.attempt + 1,
+            "counted": counted,
+            "withheld": tuple(sorted({*current.withheld, *lost})),
+            "attest_until_ms": call.now + job.terms.plan.attest_ms,
+        }
+        record = current.model_copy(update=changes)
+        await call.write(round_key(record.job, record.number), record)
+        reason = f"without the updates of {', '.join(lost)}, which a quorum can't get"
+        call.emit(RoundChanged(type="round.recounted", job=record.job, round=record.number, reason=reason[:200]))
+        return record
+
+    @submitted(Role.GATEWAY)
     async def attest(self, call: Call, request: Attest) -> Attestation:
         """Say what the caller's organisation got as the round's outcome, once, and whether it accepts it."""
         current = await _require_round(call, request.job, request.round)
@@ -104,17 +154,19 @@ class RoundTransactions(LedgerContract):
         row = Attestation(
             job=request.job,
             round=request.round,
-            attempt=current.attempt,
+            attempt=request.attempt,
             msp=call.msp,
             outcome=request.outcome,
             accept=request.accept,
             samples=request.samples,
             metrics=request.metrics,
         )
-        if not await call.write_once(attestation_key(request.job, request.round, call.msp), row):
+        if not await call.write_once(attestation_key(row.job, row.round, row.attempt, row.msp), row):
             return row
+        _require_attempt(current, request.attempt)
         in_time = call.now < current.attest_until_ms
         ROUND.next(current.state, "attest", (BEFORE_ATTEST_DEADLINE,) if in_time else ())
+        _require_counted(current, "outcome.summed", request.outcome.summed)
         call.emit(
             RoundAttested(
                 job=request.job,
@@ -158,7 +210,9 @@ class RoundTransactions(LedgerContract):
             reason = f"round {current.number}: too few updates before its deadline"
         else:
             holding = _attestation_guards(call, current, rows)
-            reason = f"round {current.number}: no quorum for one outcome"
+            lost = missed(await _missing(call, current), current.quorum)
+            why = f"; nobody has the updates of {', '.join(lost)}" if lost else ""
+            reason = f"round {current.number}: no quorum for one outcome{why}"[:200]
         state = RoundState(ROUND.next(current.state, "abort_round", holding, _details(call, current)))
         record = current.model_copy(update={"state": state, "attestations": summaries(rows), "reason": reason})
         await call.write(round_key(record.job, record.number), record)
@@ -169,16 +223,20 @@ class RoundTransactions(LedgerContract):
 
     @evaluated()
     async def round(self, call: Call, request: RoundRef) -> RoundView:
-        """A round's record, its updates and its attestations."""
+        """A round's record, and the rows beside it: updates, attestations, what members miss."""
         current = await _require_round(call, request.job, request.round)
-        updates, attestations = await _updates(call, current), await _attestations(call, current)
-        return RoundView(round=current, updates=tuple(updates), attestations=tuple(attestations))
+        return RoundView(
+            round=current,
+            updates=tuple(await _updates(call, current)),
+            attestations=tuple(await _attestations(call, current)),
+            missing=tuple(await _missing(call, current)),
+        )
 
 
 async def _finalise(call: Call, current: Round, state: RoundState, agreed: Camp, rows: Sequence[Attestation]) -> Round:
     job = await require_job(call, current.job)
     plan = job.terms.plan
-    paid = payments(int(job.terms.budget), plan.rounds, current.counted, agreed.members)
+    paid = payments(int(job.terms.budget), plan.rounds, agreed.outcome.summed, agreed.members)
     record = current.model_copy(
         update={
             "state": state,
@@ -241,20 +299,36 @@ def _require_member(call: Call, current: Round) -> CohortMember:
     return member
 
 
+def _require_attempt(current: Round, attempt: int) -> None:
+    if attempt != current.attempt:
+        raise refusals.WrongState("attempt", f"the round's attempt is {current.attempt}")
+
+
+def _require_counted(current: Round, field: str, members: Sequence[str]) -> None:
+    others = [msp for msp in members if msp not in current.counted]
+    if others:
+        raise refusals.NotCounted(field, f"the round counts no update of {', '.join(others)}")
+
+
 async def _updates(call: Call, current: Round) -> list[Update]:
     keys = [update_key(current.job, current.number, member.msp) for member in current.cohort]
     return [row for row in await call.read_many(keys, Update) if row is not None]
 
 
 async def _attestations(call: Call, current: Round) -> list[Attestation]:
-    keys = [attestation_key(current.job, current.number, member.msp) for member in current.cohort]
+    keys = [attestation_key(current.job, current.number, current.attempt, member.msp) for member in current.cohort]
     return [row for row in await call.read_many(keys, Attestation) if row is not None]
+
+
+async def _missing(call: Call, current: Round) -> list[Missing]:
+    keys = [missing_key(current.job, current.number, current.attempt, member.msp) for member in current.cohort]
+    return [row for row in await call.read_many(keys, Missing) if row is not None]
 
 
 def _update_guards(call: Call, current: Round, received: int) -> set[Guard]:
     facts = (
         (WHOLE_COHORT_IN, received == len(current.cohort)),
-        (AFTER_UPDATE_DEADLINE, call.now >= current.update_until_ms + 2 * current.window_ms),
+        (AFTER_UPDATE_DEADLINE, call.now >= call.reached(current.update_until_ms, current.window_ms)),
         (QUORUM_OF_UPDATES, received >= current.quorum),
         (NO_QUORUM_OF_UPDATES, received < current.quorum),
     )
@@ -269,7 +343,7 @@ def _attestation_guards(call: Call, current: Round, rows: Sequence[Attestation])
         (QUORUM_AGREES, agreed),
         (NO_QUORUM_AGREES, not agreed),
         (COUNTED_ATTESTED, heard.issuperset(current.counted)),
-        (AFTER_ATTEST_DEADLINE, call.now >= current.attest_until_ms + 2 * current.window_ms),
+        (AFTER_ATTEST_DEADLINE, call.now >= call.reached(current.attest_until_ms, current.window_ms)),
         (QUORUM_IMPOSSIBLE, out_of_reach(found, current.quorum, len(current.cohort) - len(heard))),
     )
     return {guard for guard, holds in facts if holds}
@@ -277,10 +351,11 @@ def _attestation_guards(call: Call, current: Round, rows: Sequence[Attestation])
 
 def _details(call: Call, current: Round) -> dict[Guard, str]:
     """What a refused gateway wants to know: how long to wait, and for how many."""
-    wait = 2 * current.window_ms
+    updates_over = call.reached(current.update_until_ms, current.window_ms)
+    attestations_over = call.reached(current.attest_until_ms, current.window_ms)
     return {
-        AFTER_UPDATE_DEADLINE: f"t is {call.now} and must be {current.update_until_ms + wait}",
-        AFTER_ATTEST_DEADLINE: f"t is {call.now} and must be {current.attest_until_ms + wait}",
+        AFTER_UPDATE_DEADLINE: f"t is {call.now} and must be {updates_over}",
+        AFTER_ATTEST_DEADLINE: f"t is {call.now} and must be {attestations_over}",
         QUORUM_OF_UPDATES: f"{current.quorum} of {len(current.cohort)}",
         QUORUM_AGREES: f"{current.quorum} of {len(current.cohort)}",
     }

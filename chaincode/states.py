@@ -103,6 +103,8 @@ QUORUM_OF_UPDATES = Guard("a quorum of updates is in", refusals.QuorumMissing)
 NO_QUORUM_OF_UPDATES = Guard("fewer updates than the quorum are in", refusals.QuorumPossible)
 BEFORE_ATTEST_DEADLINE = Guard("t is before A", refusals.DeadlinePassed)
 AFTER_ATTEST_DEADLINE = Guard("t has reached A + 2w", refusals.TooEarly)
+QUORUM_MISSES = Guard("a quorum can't get the updates of some counted members", refusals.QuorumMissing)
+QUORUM_LEFT = Guard("a quorum of updates is left", refusals.QuorumMissing)
 COUNTED_ATTESTED = Guard("every counted member has attested", refusals.TooEarly)
 QUORUM_AGREES = Guard("a quorum attests and accepts this outcome", refusals.QuorumMissing)
 NO_QUORUM_AGREES = Guard("no outcome has a quorum", refusals.QuorumPossible)
@@ -119,6 +121,8 @@ ROUND = Machine(
         Transition(RoundState.OPEN, "cancel", (NOTHING_DELIVERED,), RoundState.ABORTED),
         Transition(RoundState.OPEN, "abort_round", (AFTER_UPDATE_DEADLINE, NO_QUORUM_OF_UPDATES), RoundState.ABORTED),
         Transition(RoundState.CLOSED, "attest", (BEFORE_ATTEST_DEADLINE,), RoundState.CLOSED),
+        Transition(RoundState.CLOSED, "report_missing", (BEFORE_ATTEST_DEADLINE,), RoundState.CLOSED),
+        Transition(RoundState.CLOSED, "recount", (QUORUM_MISSES, NO_QUORUM_AGREES, QUORUM_LEFT), RoundState.CLOSED),
         Transition(RoundState.CLOSED, "finalise", (QUORUM_AGREES, COUNTED_ATTESTED), RoundState.FINAL),
         Transition(RoundState.CLOSED, "finalise", (QUORUM_AGREES, AFTER_ATTEST_DEADLINE), RoundState.FINAL),
         Transition(RoundState.CLOSED, "abort_round", (AFTER_ATTEST_DEADLINE, NO_QUORUM_AGREES), RoundState.ABORTED),

@@ -6,7 +6,7 @@ happened a while later; that two do it all the same is harmless, the ledger take
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..chaincode.records import (
@@ -14,12 +14,13 @@ from ..chaincode.records import (
     Decision,
     Job,
     JobState,
-    Outcome,
+    Missing,
     Round,
     RoundState,
     Update,
     Verdict,
 )
+from ..chaincode.records.agreement import camps, missed, out_of_reach, winner
 
 __all__ = [
     "AbortJob",
@@ -33,6 +34,8 @@ __all__ = [
     "FinaliseRound",
     "JobSituation",
     "Own",
+    "Recount",
+    "ReportMissing",
     "StartJob",
     "Todo",
     "Train",
@@ -84,6 +87,18 @@ class Aggregate(_RoundAction):
 
 
 @dataclass(frozen=True)
+class ReportMissing(_RoundAction):
+    """Say whose counted updates nobody gives."""
+
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recount(_RoundAction):
+    """Aggregate without the updates that a quorum can't get."""
+
+
+@dataclass(frozen=True)
 class Evaluate(_RoundAction):
     """Evaluate the stored outcome's model on the own hold-out and store the verdict."""
 
@@ -116,6 +131,8 @@ class Own:
     failed: frozenset[str] = frozenset()
     """Steps that are not tried again: "train", "aggregate"."""
     trains: bool = True
+    lacking: frozenset[str] = frozenset()
+    """Members whose counted updates are not in the own store."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +140,20 @@ class JobSituation:
     """A job as the ledger has it."""
 
     job: Job
+    window_ms: int = field(kw_only=True)
+    """w of the consortium's present record."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     round: Round | None = None
     """The round opened last."""
     updates: Mapping[str, Update] = field(default_factory=dict)
     attestations: Mapping[str, Attestation] = field(default_factory=dict)
+    """Of the round's present attempt."""
+    missing: Mapping[str, Missing] = field(default_factory=dict)
+    """Of the round's present attempt."""
+
+    def reached(self, deadline_ms: int, window_ms: int) -> int:
+        """When a deadline set under w = ``window_ms`` is over for everybody, as the contracts reckon it."""
+        return deadline_ms + 2 * max(window_ms, self.window_ms)
 
 
 @dataclass(frozen=True)
@@ -178,7 +204,7 @@ def _before_start(situation: JobSituation, here: _Here) -> Todo:
     wait = here.wait(owners, f"{job.id} start")
     if all(_approved(situation.decisions.get(owner), job) for owner in owners):
         return Todo({StartJob(job.id): wait})
-    over_ms = job.approve_until_ms + 2 * job.window_ms
+    over_ms = situation.reached(job.approve_until_ms, job.window_ms)
     if here.now_ms >= over_ms:
         return Todo({AbortJob(job.id): wait})
     return Todo(wake_ms=over_ms)
@@ -194,7 +220,7 @@ def _while_open(situation: JobSituation, current: Round, here: _Here) -> Todo:
             actions[CommitUpdate(*place)] = 0
         elif own.trains and "train" not in own.failed:
             actions[Train(*place)] = 0
-    over_ms = current.update_until_ms + 2 * current.window_ms
+    over_ms = situation.reached(current.update_until_ms, current.window_ms)
     turn = here.wait([one.msp for one in current.cohort], f"{current.job} {current.number} close")
     received = len(situation.updates)
     if received == len(current.cohort):
@@ -208,44 +234,48 @@ def _while_open(situation: JobSituation, current: Round, here: _Here) -> Todo:
 
 
 def _while_closed(situation: JobSituation, current: Round, here: _Here) -> Todo:
-    me, own = here.me, here.own
-    place = (current.job, current.number, current.attempt)
     actions: dict[Action, int] = {}
-    rows = situation.attestations
-    if current.member(me) is not None and me not in rows and here.now_ms < current.attest_until_ms:
-        if own.verdict:
-            actions[Attest(*place)] = 0
-        elif own.outcome:
-            actions[Evaluate(*place)] = 0
-        elif "aggregate" not in own.failed:
-            actions[Aggregate(*place)] = 0
-    over_ms = current.attest_until_ms + 2 * current.window_ms
+    wakes = []
+    silent = current.member(here.me) is not None and here.me not in situation.attestations
+    if silent and here.now_ms < current.attest_until_ms:
+        patience_ms = current.attest_until_ms - situation.job.terms.plan.attest_ms // 2
+        _say_outcome(situation, current, here, actions, complain=here.now_ms >= patience_ms)
+        if here.now_ms < patience_ms:
+            wakes.append(patience_ms)
+    place = (current.job, current.number, current.attempt)
+    rows = list(situation.attestations.values())
+    over_ms = situation.reached(current.attest_until_ms, current.window_ms)
     over = here.now_ms >= over_ms
     turn = here.wait([one.msp for one in current.cohort], f"{current.job} {current.number} end")
-    camps = list(_camps(list(rows.values())))
-    agreed = next((camp for camp in camps if camp.accepting >= current.quorum), None)
-    silent = len(current.cohort) - len(rows)
-    if agreed is not None and (over or all(msp in rows for msp in current.counted)):
-        actions[FinaliseRound(*place, agreed.outcome.digest, agreed.members)] = turn
-    elif max((camp.accepting for camp in camps), default=0) + silent < current.quorum or (over and agreed is None):
+    found = camps(rows)
+    agreed = winner(found, current.quorum)
+    lost = missed(list(situation.missing.values()), current.quorum)
+    if agreed is not None:
+        if over or all(msp in situation.attestations for msp in current.counted):
+            actions[FinaliseRound(*place, agreed.outcome.digest, agreed.members)] = turn
+    elif lost and len(current.counted) - len(lost) >= current.quorum:
+        actions[Recount(*place)] = turn
+    elif over or out_of_reach(found, current.quorum, len(current.cohort) - len(rows)):
         actions[AbortRound(*place)] = turn
-    else:
-        return Todo(actions, over_ms)
-    return Todo(actions)
+    if not over:
+        wakes.append(over_ms)
+    return Todo(actions, min(wakes, default=None))
 
 
-@dataclass(frozen=True)
-class _Camp:
-    outcome: Outcome
-    members: tuple[str, ...]
-    accepting: int
-
-
-def _camps(rows: Sequence[Attestation]) -> Iterator[_Camp]:
-    ordered = sorted(rows, key=lambda row: row.msp)
-    for outcome in dict.fromkeys(row.outcome for row in ordered):
-        camp = [row for row in ordered if row.outcome == outcome]
-        yield _Camp(outcome, tuple(row.msp for row in camp), sum(row.accept for row in camp))
+def _say_outcome(
+    situation: JobSituation, current: Round, here: _Here, actions: dict[Action, int], *, complain: bool
+) -> None:
+    """A member's own part: sum, evaluate, attest; and say, half way to the deadline, what it can't get."""
+    own = here.own
+    place = (current.job, current.number, current.attempt)
+    if own.verdict:
+        actions[Attest(*place)] = 0
+    elif own.outcome:
+        actions[Evaluate(*place)] = 0
+    elif "aggregate" not in own.failed:
+        actions[Aggregate(*place)] = 0
+        if complain and own.lacking and here.me not in situation.missing:
+            actions[ReportMissing(*place, tuple(sorted(own.lacking)))] = 0
 
 
 def _approved(decision: Decision | None, job: Job) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -23,8 +23,10 @@ from ..chaincode.records import (
     Job,
     JobRef,
     Record,
+    ReportMissing,
     Round,
     RoundRef,
+    RoundState,
     UseAccess,
     read_refusal,
 )
@@ -59,6 +61,7 @@ _NAMES: Final[Mapping[type[Action], str]] = {
     decisions.AbortJob: "abort",
     decisions.CloseRound: "close",
     decisions.AbortRound: "abort_round",
+    decisions.Recount: "recount",
 }
 
 
@@ -171,15 +174,23 @@ class Driver:
         return job.terms.submitter == self._me or any(owner.msp == self._me for owner in job.owners)
 
     def _situation(self, job: Job) -> JobSituation:
-        current = self._model.round(job.id, job.round) if job.round else None
-        return JobSituation(
+        model = self._model
+        consortium = model.consortium()
+        situation = JobSituation(
             job=job,
-            decisions={row.msp: row for row in self._model.decisions(job.id)},
+            window_ms=job.window_ms if consortium is None else consortium.window_ms,
+            decisions={row.msp: row for row in model.decisions(job.id)},
+        )
+        current = model.round(job.id, job.round) if job.round else None
+        if current is None:
+            return situation
+        place = (job.id, current.number, current.attempt)
+        return replace(
+            situation,
             round=current,
-            updates={} if current is None else {row.msp: row for row in self._model.updates(job.id, job.round)},
-            attestations={}
-            if current is None
-            else {row.msp: row for row in self._model.attestations(job.id, job.round)},
+            updates={row.msp: row for row in model.updates(job.id, current.number)},
+            attestations={row.msp: row for row in model.attestations(*place)},
+            missing={row.msp: row for row in model.missing(*place)},
         )
 
     def _own(self, situation: JobSituation) -> Own:
@@ -194,7 +205,14 @@ class Driver:
             verdict=self._journal.verdict(*place) is not None,
             failed=frozenset(step for step in steps if self._journal.failure(current.job, current.number, step)),
             trains=self._trains,
+            lacking=self._lacking(current, situation),
         )
+
+    def _lacking(self, current: Round, situation: JobSituation) -> frozenset[str]:
+        if current.state is not RoundState.CLOSED:
+            return frozenset()
+        rows = [situation.updates[msp] for msp in current.counted if msp in situation.updates]
+        return frozenset(row.msp for row in rows if self._workshop.lacks(row.blob))
 
     # -- deeds
 
@@ -267,7 +285,9 @@ class Driver:
                 return "attest", self._attestation(action)
             case decisions.FinaliseRound(job=job, round=number, outcome=outcome, attestations=attestations):
                 return "finalise", FinaliseRound(job=job, round=number, outcome=outcome, attestations=attestations)
-            case decisions.CloseRound() | decisions.AbortRound():
+            case decisions.ReportMissing(job=job, round=number, attempt=attempt, members=members):
+                return "report_missing", ReportMissing(job=job, round=number, attempt=attempt, members=members)
+            case decisions.CloseRound() | decisions.AbortRound() | decisions.Recount():
                 return _NAMES[type(action)], RoundRef(job=action.job, round=action.round)
         return _NAMES[type(action)], JobRef(job=action.job)
 
@@ -330,7 +350,10 @@ class Driver:
         # Without consent (revoked since it was trained under) this is given up, and the model not vouched for.
         _, consent = await self._consented(job, current)
         await self._workshop.fetch_for_training(job, current)
-        before = self._model.attestation(job.id, current.number - 1, self._me) if current.number > 1 else None
+        previous = self._model.round(job.id, current.number - 1)
+        before = None
+        if previous is not None:
+            before = self._model.attestation(job.id, previous.number, previous.attempt, self._me)
         await self._workshop.evaluate(
             job, current, outcome, consent, None if before is None else before.metrics, self._clock_ms
         )
@@ -348,6 +371,7 @@ class Driver:
         return Attest(
             job=action.job,
             round=action.round,
+            attempt=action.attempt,
             outcome=outcome,
             accept=verdict.accept,
             samples=verdict.samples,

@@ -73,6 +73,7 @@ class Exchange:
         self._deadlines = deadlines
         self._slots = asyncio.Semaphore(limits.fetches)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._refused: set[str] = set()
         self._channels: dict[tuple[str, str, bytes], grpc.aio.Channel] = {}
 
     async def ensure(self, blob: Blob, holders: Sequence[str]) -> float:
@@ -100,10 +101,16 @@ class Exchange:
         await asyncio.shield(task)
         return asyncio.get_running_loop().time() - began
 
+    def lacks(self, blob: Blob) -> bool:
+        """Whether a blob that was asked for is not here: it is being fetched, or the last time nobody gave it."""
+        return blob.address in self._running or blob.address in self._refused
+
     def _ended(self, address: str, task: asyncio.Task[None]) -> None:
         self._running.pop(address, None)
-        if not task.cancelled():
-            task.exception()  # seen: whoever waited may have gone
+        self._refused.discard(address)
+        # Asking for the exception marks it as seen: whoever waited may have gone.
+        if not task.cancelled() and task.exception() is not None:
+            self._refused.add(address)
 
     async def _fetch(self, blob: Blob, holders: Sequence[str]) -> None:
         pause = _FIRST_PAUSE

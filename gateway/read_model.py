@@ -27,6 +27,7 @@ from ..chaincode.records import (
     Decision,
     Grant,
     Job,
+    Missing,
     Record,
     Revocation,
     Round,
@@ -50,7 +51,7 @@ __all__ = ["Applied", "OtherChannelError", "ReadModel", "RoundTimes"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -68,7 +69,7 @@ CREATE VIRTUAL TABLE catalogue USING fts5 (id UNINDEXED, words);
 """
 
 _SIGNED_KINDS: Final = frozenset({"job-decision", "access-grant", "access-revocation", "dataset"})
-_JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "attestation"})
+_JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "missing", "attestation"})
 _WORD: Final = re.compile(r"\w+")
 _ADDRESS: Final = re.compile(rb'"address":"([0-9a-f]{64})"')
 
@@ -242,7 +243,7 @@ class ReadModel:
         names = "abc"[: len(attributes)]
         where = "".join(f" AND {name} = ?" for name in names)
         rows = self._reader.execute(
-            f"SELECT value FROM rows WHERE kind = ?{where} ORDER BY kind, a, b, c",  # noqa: S608 - names are a, b, c
+            f"SELECT value FROM rows WHERE kind = ?{where} ORDER BY kind, a, b, c, key",  # noqa: S608 - names are a, b, c
             (kind, *attributes),
         )
         return [read for (value,) in rows if (read := _parsed(value, record)) is not None]
@@ -302,13 +303,17 @@ class ReadModel:
         """A round's updates, by MSP id."""
         return self._all(Update, "update", job, f"{number:06d}")
 
-    def attestation(self, job: str, number: int, msp: str) -> Attestation | None:
-        """One member's attestation."""
-        return self.get(attestation_key(job, number, msp), Attestation)
+    def attestation(self, job: str, number: int, attempt: int, msp: str) -> Attestation | None:
+        """One member's attestation in an attempt of a round."""
+        return self.get(attestation_key(job, number, attempt, msp), Attestation)
 
-    def attestations(self, job: str, number: int) -> list[Attestation]:
-        """A round's attestations, by MSP id."""
-        return self._all(Attestation, "attestation", job, f"{number:06d}")
+    def attestations(self, job: str, number: int, attempt: int) -> list[Attestation]:
+        """The attestations of an attempt of a round, by MSP id."""
+        return self._all(Attestation, "attestation", job, f"{number:06d}", f"{attempt:04d}")
+
+    def missing(self, job: str, number: int, attempt: int) -> list[Missing]:
+        """What members can't get in an attempt of a round, by MSP id."""
+        return self._all(Missing, "missing", job, f"{number:06d}", f"{attempt:04d}")
 
     def tokens(self, owner: str) -> list[Token]:
         """An owner's unspent rows."""
@@ -324,7 +329,8 @@ class ReadModel:
     def last_block_of(self, job: str) -> int:
         """The number of the last block that wrote a row of a job; -1 when none did."""
         row = self._reader.execute(
-            "SELECT max(block) FROM rows WHERE a = ? AND kind IN ('job','job-decision','round','update','attestation')",
+            "SELECT max(block) FROM rows WHERE a = ? AND "
+            "kind IN ('job','job-decision','round','update','missing','attestation')",
             (job,),
         ).fetchone()
         return -1 if row[0] is None else int(row[0])

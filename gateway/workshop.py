@@ -11,6 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +55,16 @@ class MemberFailedError(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(f"{code}: {text}")
         self.code = code
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Digests of an aggregate: its own, its model's and its optimiser state's; and whose updates are in it."""
+
+    digest: str
+    model: str
+    state: str | None
+    summed: tuple[str, ...]
 
 
 class Workshop:
@@ -144,6 +155,10 @@ class Workshop:
 
     # -- aggregation
 
+    def lacks(self, blob: Blob) -> bool:
+        """Whether a blob that a step asked for is not here."""
+        return self._exchange.lacks(blob)
+
     async def aggregate(self, job: Job, current: Round, rows: Sequence[UpdateRow]) -> Outcome:
         """Fetch the counted updates, sum them, step the model, and store model, state and outcome; once.
 
@@ -183,7 +198,7 @@ class Workshop:
             state = await opened(current.optimizer_state) if current.optimizer_state else None
             updates = [(row, await opened(row.blob)) for row in counted]
 
-            def compute() -> tuple[str, str, str, bool]:
+            def compute() -> _Computed:
                 optimizer = server_optimizer({"name": optimizer_record.name, **optimizer_record.parameters})
                 readable = [
                     Update(row.msp, tensors, row.samples)
@@ -203,15 +218,18 @@ class Workshop:
                 stateful = bool(got.state.specs)
                 _close(got.model)
                 _close(got.state)
-                return got.digest, got.model_digest, got.state_digest, stateful
+                state_digest = got.state_digest if stateful else None
+                return _Computed(got.digest, got.model_digest, state_digest, tuple(sorted(got.counted)))
 
             try:
-                digest, model_digest, state_digest, stateful = await asyncio.to_thread(compute)
+                computed = await asyncio.to_thread(compute)
             except AggregationError as error:
                 raise MemberFailedError("AGGREGATION_FAILED", str(error)) from error
-        new_model = await self._keep(folder / "out" / "model.safetensors", model_digest)
-        new_state = await self._keep(folder / "out" / "state.safetensors", state_digest) if stateful else None
-        return Outcome(digest=digest, model=new_model, state=new_state)
+        new_model = await self._keep(folder / "out" / "model.safetensors", computed.model)
+        new_state = None
+        if computed.state is not None:
+            new_state = await self._keep(folder / "out" / "state.safetensors", computed.state)
+        return Outcome(digest=computed.digest, model=new_model, state=new_state, summed=computed.summed)
 
     async def _keep(self, path: Path, digest: str) -> Blob:
         stored = await self._store.put_file(path, self._secrets.storage_key, maximum=self._limits.blob_bytes)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from .canonical import Record, canonical_json
-from .fields import DatasetId, Digest, Id, Line, MspId, Positive, RoundNumber, TransactionId
+from .fields import DatasetId, Digest, Id, Line, MspId, MspIds, Positive, RoundNumber, TransactionId
 from .patterns import matching
 
 EVENT_NAME = "fedfabric"
@@ -120,7 +120,7 @@ class RoundOpened(Record):
 class RoundChanged(Record):
     """A round came into a state."""
 
-    type: Literal["round.closed", "round.final", "round.aborted"]
+    type: Literal["round.closed", "round.recounted", "round.final", "round.aborted"]
     job: Id
     round: RoundNumber
     reason: Line = ""
@@ -133,6 +133,16 @@ class UpdateCommitted(Record):
     job: Id
     round: RoundNumber
     msp: MspId
+
+
+class UpdatesMissed(Record):
+    """A member said that it can't get these members' updates."""
+
+    type: Literal["round.missed"] = "round.missed"
+    job: Id
+    round: RoundNumber
+    msp: MspId
+    members: MspIds
 
 
 class RoundAttested(Record):
@@ -161,6 +171,7 @@ Event = Annotated[
     | RoundOpened
     | RoundChanged
     | UpdateCommitted
+    | UpdatesMissed
     | RoundAttested,
     Field(discriminator="type"),
 ]

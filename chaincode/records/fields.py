@@ -10,16 +10,26 @@ from .canonical import MAX_INTEGER, Record
 from .patterns import matching
 
 MAX_AMOUNT_DIGITS = 30
+_CLIP_DIGITS = 12
 
 _NAME = "1 to 64 of a-z, 0-9, '.', '_' and '-', the first a letter or digit"
 _MSP = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _ID = r"[a-z0-9][a-z0-9._-]{0,63}"
 _HOLDER = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 
+
+def _in_order(members: tuple[str, ...]) -> tuple[str, ...]:
+    if list(members) != sorted(set(members)):
+        raise ValueError("must be different MSP ids in their order")
+    return members
+
+
 Id = Annotated[str, matching(_ID, 64, _NAME)]
 """A name chosen by a caller."""
 MspId = Annotated[str, matching(_MSP, 64, "an MSP id: 1 to 64 letters, digits, '.', '_' and '-'")]
 """An organisation, by the MSP id of its certificates."""
+MspIds = Annotated[tuple[MspId, ...], Field(min_length=1, max_length=256), AfterValidator(_in_order)]
+"""Different organisations, in the order of their MSP ids."""
 DatasetId = Annotated[str, matching(f"{_MSP}/{_ID}", 129, "a data set: its owner's MSP id, '/', and its name")]
 """A data set: ``MSP/name``."""
 Account = Annotated[str, matching(f"{_MSP}(/{_HOLDER})?", 129, "an account: an MSP id, or MSP id, '/', enrolment id")]
@@ -73,14 +83,15 @@ def _readable(text: str) -> str:
     return text
 
 
-def _positive(text: str) -> str:
-    if not text.strip("0."):
-        raise ValueError("must be more than 0")
+def _clips(text: str) -> str:
+    whole, _, fraction = text.partition(".")
+    if not (whole + fraction[:_CLIP_DIGITS]).strip("0"):
+        raise ValueError(f"must be at least 1e-{_CLIP_DIGITS}")
     return text
 
 
-PositiveDecimal = Annotated[Decimal, AfterValidator(_positive)]
-"""As Decimal, and not 0."""
+Clip = Annotated[Decimal, AfterValidator(_clips)]
+"""A bound on the coordinates of an update. Below 1e-12 the encoding's scale would leave no precision."""
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_readable)]
 """One line of text for people, without control characters."""
 Text = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_readable)]

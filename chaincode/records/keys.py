@@ -78,6 +78,11 @@ def update_key(job: str, number: int, msp: str) -> str:
     return composite_key("update", job, f"{number:06d}", msp)
 
 
-def attestation_key(job: str, number: int, msp: str) -> str:
-    """The row by which ``msp`` attests a round's result."""
-    return composite_key("attestation", job, f"{number:06d}", msp)
+def missing_key(job: str, number: int, attempt: int, msp: str) -> str:
+    """The row by which ``msp`` says whose updates it can't get in an attempt of a round."""
+    return composite_key("missing", job, f"{number:06d}", f"{attempt:04d}", msp)
+
+
+def attestation_key(job: str, number: int, attempt: int, msp: str) -> str:
+    """The row by which ``msp`` attests the result of an attempt of a round."""
+    return composite_key("attestation", job, f"{number:06d}", f"{attempt:04d}", msp)

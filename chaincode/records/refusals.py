@@ -359,6 +359,12 @@ class SamplesExceeded(Refusal):
     code = "SAMPLES_EXCEEDED"
 
 
+class NotCounted(Refusal):
+    """A row names members whose updates the round does not count."""
+
+    code = "NOT_COUNTED"
+
+
 class AttestationsDiffer(Refusal):
     """The attestations named are not those on the ledger for this result."""
 

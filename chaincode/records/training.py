@@ -1,6 +1,9 @@
 """Training jobs: terms, owners' decisions, rounds, updates and attestations."""
 
+import re
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +13,7 @@ from .fields import (
     Account,
     AmountOrZero,
     Blob,
+    Clip,
     DatasetId,
     Decimal,
     Digest,
@@ -18,15 +22,18 @@ from .fields import (
     Line,
     Metrics,
     MspId,
+    MspIds,
     Natural,
     Positive,
-    PositiveDecimal,
     RoundNumber,
     Samples,
     Timestamp,
     Window,
 )
 from .tokens import Inputs, TokenRef
+
+Attempt = Annotated[int, Field(ge=1, le=1000)]
+"""The number of an attempt of a round."""
 
 
 class JobState(StrEnum):
@@ -65,11 +72,53 @@ class Verdict(StrEnum):
     REFUSED = "refused"
 
 
+SERVER_OPTIMIZERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sgd": ("learning_rate",),
+        "sgdm": ("learning_rate", "momentum"),
+        "adagrad": ("learning_rate", "beta1", "tau"),
+        "adam": ("learning_rate", "beta1", "beta2", "tau", "bias_correction"),
+        "yogi": ("learning_rate", "beta1", "beta2", "tau", "bias_correction"),
+    }
+)
+"""The parameters of each server optimiser that aggregators know."""
+
+_POSITIVE = (re.compile(r"[0.]*[1-9][0-9.]*"), "above 0")
+_FRACTION = (re.compile(r"0(\.(?!999999)[0-9]+)?"), "below 0.999999")
+_FLAG = (re.compile("[01]"), "0 or 1")
+_RANGES: Mapping[str, tuple[re.Pattern[str], str]] = MappingProxyType(
+    {
+        "learning_rate": _POSITIVE,
+        "momentum": _FRACTION,
+        "beta1": _FRACTION,
+        "beta2": _FRACTION,
+        "tau": _POSITIVE,
+        "bias_correction": _FLAG,
+    }
+)
+
+
 class ServerOptimizer(Record):
-    """The server step of every aggregator, by name and parameters as decimals (``{"learning_rate": "1.0"}``)."""
+    """The server step of every aggregator, by name and parameters as decimals (``{"learning_rate": "1.0"}``).
+
+    An aggregator can build each that this model admits; what is left out has the aggregator's default.
+    """
 
     name: Id = "sgd"
     parameters: Annotated[dict[Id, Decimal], Field(max_length=16)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = SERVER_OPTIMIZERS.get(self.name)
+        if known is None:
+            raise ValueError(f"the server optimisers are {', '.join(SERVER_OPTIMIZERS)}")
+        for name, text in self.parameters.items():
+            if name not in known:
+                raise ValueError(f"{self.name} has the parameters {', '.join(known)}")
+            pattern, what = _RANGES[name]
+            if not pattern.fullmatch(text):
+                raise ValueError(f"{name} must be {what}")
+        return self
 
 
 class DatasetUse(Record):
@@ -90,7 +139,7 @@ class Plan(Record):
     """The initial global model; ``digest`` is its manifest's."""
     algorithm: Id = "fedavg"
     optimizer: ServerOptimizer = ServerOptimizer()
-    clip: PositiveDecimal
+    clip: Clip
     """Bound on each coordinate of an update."""
     privacy: Privacy = Privacy.CLEAR
     rounds: Annotated[int, Field(ge=1, le=10_000)]
@@ -129,7 +178,7 @@ class DecideJob(Record):
     job: Id
     digest: Digest
     """The job's digest as reviewed."""
-    privacy: Privacy = Privacy.CLEAR
+    privacy: Privacy
     """The policy as reviewed: ``clear`` lets every aggregator read the updates."""
     reason: Line = ""
 
@@ -159,13 +208,23 @@ class CommitUpdate(Record):
 
     job: Id
     round: RoundNumber
-    attempt: Positive
+    attempt: Attempt
     blob: Blob
     """The encoded update; ``digest`` is its manifest's."""
     samples: Samples
     """n_k, at most the registered count."""
     metrics: Metrics = Field(default_factory=dict)
     """Of training, in units of 1e-6."""
+
+
+class ReportMissing(Record):
+    """Request of ``training:report_missing``, by a gateway of the cohort."""
+
+    job: Id
+    round: RoundNumber
+    attempt: Attempt
+    members: MspIds
+    """Whose committed updates nobody gave to the caller."""
 
 
 class Outcome(Record):
@@ -177,6 +236,8 @@ class Outcome(Record):
     """The new global model."""
     state: Blob | None = None
     """The server optimiser's state, which a late owner needs; None for a stateless step."""
+    summed: MspIds
+    """Whose updates are in the sum: those counted, less what is no valid update. They are paid."""
 
 
 class Attest(Record):
@@ -184,6 +245,7 @@ class Attest(Record):
 
     job: Id
     round: RoundNumber
+    attempt: Attempt
     outcome: Outcome
     accept: bool
     """Whether the new model passed on the member's own hold-out."""
@@ -200,7 +262,7 @@ class FinaliseRound(Record):
     round: RoundNumber
     outcome: Digest
     """The outcome's digest."""
-    attestations: Annotated[tuple[MspId, ...], Field(min_length=1, max_length=256)]
+    attestations: MspIds
     """Every member whose attestation on the ledger has this outcome, in the order of MSP ids."""
 
 
@@ -312,7 +374,8 @@ class Round(Record):
     v: Literal[1] = 1
     job: Id
     number: RoundNumber
-    attempt: Positive = 1
+    attempt: Attempt = 1
+    """Counts how often it was fixed whose updates are aggregated. Attestations are of an attempt."""
     state: RoundState
     cohort: Annotated[tuple[CohortMember, ...], Field(min_length=1, max_length=256)]
     total_samples: Positive
@@ -329,7 +392,9 @@ class Round(Record):
     attest_until_ms: Timestamp = 0
     """As D, for attestations; set when the round is closed."""
     counted: tuple[MspId, ...] = ()
-    """Whose updates are aggregated; fixed when the round is closed."""
+    """Whose updates are aggregated; fixed when the round is closed, and anew when a quorum misses some of them."""
+    withheld: Annotated[tuple[MspId, ...], Field(max_length=256)] = ()
+    """Whose committed updates a quorum could not get, so that they are not counted any more."""
     outcome: Outcome | None = None
     attestations: tuple[AttestationSummary, ...] = ()
     payments: tuple[Payment, ...] = ()
@@ -347,20 +412,31 @@ class Update(Record):
     v: Literal[1] = 1
     job: Id
     round: RoundNumber
-    attempt: Positive
+    attempt: Attempt
     msp: MspId
     blob: Blob
     samples: Samples
     metrics: Metrics
 
 
-class Attestation(Record):
-    """A member's attestation of a round's outcome. Write-once."""
+class Missing(Record):
+    """A member's word that it can't get some of the updates counted. Write-once for each attempt."""
 
     v: Literal[1] = 1
     job: Id
     round: RoundNumber
-    attempt: Positive
+    attempt: Attempt
+    msp: MspId
+    members: MspIds
+
+
+class Attestation(Record):
+    """A member's attestation of a round's outcome. Write-once for each attempt."""
+
+    v: Literal[1] = 1
+    job: Id
+    round: RoundNumber
+    attempt: Attempt
     msp: MspId
     outcome: Outcome
     accept: bool
@@ -374,6 +450,9 @@ class RoundView(Record):
     round: Round
     updates: tuple[Update, ...]
     attestations: tuple[Attestation, ...]
+    """Of the present attempt."""
+    missing: tuple[Missing, ...]
+    """Of the present attempt."""
 
 
 class JobView(Record):

@@ -24,7 +24,7 @@ def report(parts: Parts, job: Job, first_round: int = 0) -> jobs_pb2.JobReport:
     """A job as the read model has it, with this gateway's own times, and its rounds from one on."""
     rounds = []
     for record in parts.model.rounds(job.id, max(first_round, job.round - parts.limits.page_rows + 1)):
-        attestations = parts.model.attestations(job.id, record.number)
+        attestations = parts.model.attestations(job.id, record.number, record.attempt)
         times = parts.model.round_times(job.id, record.number)
         own = parts.journal.times(job.id, record.number)
         rounds.append(

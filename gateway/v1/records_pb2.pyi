@@ -539,17 +539,19 @@ class Payment(_message.Message):
     def __init__(self, msp: _Optional[str] = ..., parts: _Optional[int] = ..., amount: _Optional[str] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("digest", "model", "state")
+    __slots__ = ("digest", "model", "state", "summed")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    SUMMED_FIELD_NUMBER: _ClassVar[int]
     digest: str
     model: Blob
     state: Blob
-    def __init__(self, digest: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., state: _Optional[_Union[Blob, _Mapping]] = ...) -> None: ...
+    summed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digest: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., state: _Optional[_Union[Blob, _Mapping]] = ..., summed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Round(_message.Message):
-    __slots__ = ("job", "number", "attempt", "state", "cohort", "total_samples", "quorum", "model", "optimizer_state", "window_ms", "opened_ms", "update_until_ms", "attest_until_ms", "counted", "outcome", "attestations", "payments", "reason")
+    __slots__ = ("job", "number", "attempt", "state", "cohort", "total_samples", "quorum", "model", "optimizer_state", "window_ms", "opened_ms", "update_until_ms", "attest_until_ms", "counted", "outcome", "attestations", "payments", "reason", "withheld")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -568,6 +570,7 @@ class Round(_message.Message):
     ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
     PAYMENTS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     job: str
     number: int
     attempt: int
@@ -586,7 +589,8 @@ class Round(_message.Message):
     attestations: _containers.RepeatedCompositeFieldContainer[AttestationSummary]
     payments: _containers.RepeatedCompositeFieldContainer[Payment]
     reason: str
-    def __init__(self, job: _Optional[str] = ..., number: _Optional[int] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., cohort: _Optional[_Iterable[_Union[CohortMember, _Mapping]]] = ..., total_samples: _Optional[int] = ..., quorum: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., optimizer_state: _Optional[_Union[Blob, _Mapping]] = ..., window_ms: _Optional[int] = ..., opened_ms: _Optional[int] = ..., update_until_ms: _Optional[int] = ..., attest_until_ms: _Optional[int] = ..., counted: _Optional[_Iterable[str]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., attestations: _Optional[_Iterable[_Union[AttestationSummary, _Mapping]]] = ..., payments: _Optional[_Iterable[_Union[Payment, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    withheld: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., number: _Optional[int] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., cohort: _Optional[_Iterable[_Union[CohortMember, _Mapping]]] = ..., total_samples: _Optional[int] = ..., quorum: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., optimizer_state: _Optional[_Union[Blob, _Mapping]] = ..., window_ms: _Optional[int] = ..., opened_ms: _Optional[int] = ..., update_until_ms: _Optional[int] = ..., attest_until_ms: _Optional[int] = ..., counted: _Optional[_Iterable[str]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., attestations: _Optional[_Iterable[_Union[AttestationSummary, _Mapping]]] = ..., payments: _Optional[_Iterable[_Union[Payment, _Mapping]]] = ..., reason: _Optional[str] = ..., withheld: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Update(_message.Message):
     __slots__ = ("job", "round", "attempt", "msp", "blob", "samples", "metrics")

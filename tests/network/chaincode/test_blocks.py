@@ -32,7 +32,7 @@ async def test_all_organisations_write_side_by_side_without_conflicts(ledger):
     updates = [await endorse(ledger, member, "gateway", "training:update", request) for member in MEMBERS]
     assert await order(ledger, *updates) == ["VALID"] * 3
     await close(ledger, "side")
-    request = place | {"outcome": outcome("all"), "accept": True}
+    request = place | {"attempt": 1, "outcome": outcome("all"), "accept": True}
     attestations = [await endorse(ledger, member, "gateway", "training:attest", request) for member in MEMBERS]
     assert await order(ledger, *attestations) == ["VALID"] * 3
     await finalise(ledger, "side", "all", *MEMBERS)
@@ -71,7 +71,7 @@ async def test_an_attestation_endorsed_before_the_round_ended_is_void_after_it(l
     await start(ledger, "hoard", rounds=2, update_ms=60_000)
     await update(ledger, "hoard", *MEMBERS)
     await close(ledger, "hoard")
-    request = {"job": "hoard", "round": 1, "outcome": outcome("hoarded"), "accept": True}
+    request = {"job": "hoard", "round": 1, "attempt": 1, "outcome": outcome("hoarded"), "accept": True}
     hoarded = await endorse(ledger, "hungary", "gateway", "training:attest", request)
     await attest(ledger, "hoard", dict.fromkeys(MEMBERS, "truth"))
     await finalise(ledger, "hoard", "truth", *MEMBERS)

@@ -18,7 +18,7 @@ async def start(ledger, job, owners=MEMBERS, budget=0, **changes):
     inputs = [await ledger.mint(ledger.msp("cleveland"), budget, job)] if budget else []
     request = {"id": job, "plan": plan(**changes), "datasets": uses, "budget": str(budget), "inputs": inputs}
     made = await ledger.submit("cleveland", "scientist", "training:submit", request)
-    decision = {"job": job, "digest": made["digest"]}
+    decision = {"job": job, "digest": made["digest"], "privacy": "clear"}
     await asyncio.gather(*(ledger.submit(one, "steward", "training:approve", decision) for one in owners))
     await ledger.submit(owners[-1], "gateway", "training:start", {"job": job})
     return made
@@ -32,9 +32,13 @@ async def update(ledger, job, *members, number=1):
     await asyncio.gather(*(one(member) for member in members))
 
 
-async def attest(ledger, job, said, number=1):
+async def attest(ledger, job, said, number=1, attempt=1, summed=None):
+    """Members attest outcomes by their texts, of the sum of all who attest unless told otherwise."""
+    counted = sorted(ledger.msp(member) for member in summed or said)
+
     async def one(member, text):
-        request = {"job": job, "round": number, "outcome": outcome(text), "accept": True}
+        result = outcome(text, summed=counted)
+        request = {"job": job, "round": number, "attempt": attempt, "outcome": result, "accept": True}
         await ledger.submit(member, "gateway", "training:attest", request)
 
     await asyncio.gather(*(one(member, text) for member, text in said.items()))
@@ -71,7 +75,7 @@ async def test_three_organisations_take_a_job_from_its_submission_to_its_last_pa
     row = await ledger.mint(msps[0], 1000, "whole")
     request = {"id": "whole", "plan": plan(), "datasets": uses, "budget": "900", "inputs": [row]}
     job = await ledger.submit("cleveland", "scientist", "training:submit", request)
-    decision = {"job": "whole", "digest": job["digest"]}
+    decision = {"job": "whole", "digest": job["digest"], "privacy": "clear"}
     await asyncio.gather(*(ledger.submit(one, "steward", "training:approve", decision) for one in MEMBERS))
     await ledger.submit("hungary", "gateway", "training:start", {"job": "whole"})
     for number in (1, 2):
@@ -89,7 +93,7 @@ async def test_three_organisations_take_a_job_from_its_submission_to_its_last_pa
         )
         # Every gateway closes and finalises: one changes the state, the others find it done.
         await asyncio.gather(*(ledger.submit(one, "gateway", "training:close", place) for one in MEMBERS))
-        attest = place | {"outcome": outcome(f"model {number}"), "accept": True}
+        attest = place | {"attempt": 1, "outcome": outcome(f"model {number}"), "accept": True}
         await asyncio.gather(*(ledger.submit(one, "gateway", "training:attest", attest) for one in MEMBERS))
         finalise = place | {"outcome": digest(f"model {number}"), "attestations": sorted(msps)}
         await asyncio.gather(*(ledger.submit(one, "gateway", "training:finalise", finalise) for one in MEMBERS))
@@ -106,6 +110,24 @@ async def test_a_round_ends_without_a_member_that_died_and_the_deadline_is_the_l
     assert closed["counted"] == [ledger.msp("cleveland"), ledger.msp("hungary")]
     with pytest.raises((refusals.DeadlinePassed, refusals.WrongState)):
         await update(ledger, "dead", "switzerland")
+
+
+async def test_an_update_that_a_quorum_cannot_get_is_left_out_and_its_member_is_not_paid(ledger):
+    await start(ledger, "withheld", budget=40, rounds=1)
+    await update(ledger, "withheld", *MEMBERS)
+    await close(ledger, "withheld")
+    place = {"job": "withheld", "round": 1}
+    missing = place | {"attempt": 1, "members": [ledger.msp("switzerland")]}
+    honest = ("cleveland", "hungary")
+    for member in honest:
+        await ledger.submit(member, "gateway", "training:report_missing", missing)
+    record = await ledger.submit("hungary", "gateway", "training:recount", place)
+    assert (record["attempt"], record["withheld"]) == (2, [ledger.msp("switzerland")])
+    await attest(ledger, "withheld", dict.fromkeys(honest, "truth"), attempt=2)
+    await finalise(ledger, "withheld", "truth", *honest)
+    view = await ledger.evaluate("training:round", place)
+    paid = {one["msp"]: one["amount"] for one in view["round"]["payments"]}
+    assert paid == {ledger.msp(member): "20" for member in honest}
 
 
 async def test_a_disagreeing_majority_aborts_the_job_and_the_escrow_goes_back(ledger):
@@ -142,7 +164,7 @@ async def test_a_revoked_grant_is_out_from_the_next_round_and_a_late_owner_in(le
     made = await start(ledger, "change", owners=("cleveland", "hungary"), rounds=3)
     (late,) = await ledger.data("change-late", owners=("switzerland",))
     await ledger.submit("cleveland", "scientist", "training:add", {"job": "change", "dataset": late})
-    decision = {"job": "change", "digest": made["digest"]}
+    decision = {"job": "change", "digest": made["digest"], "privacy": "clear"}
     await ledger.submit("switzerland", "steward", "training:approve", decision)
     await ledger.submit("hungary", "steward", "access:revoke", {"id": "change-hungary"})
     await update(ledger, "change", "cleveland", "hungary")

@@ -46,7 +46,9 @@ async def test_an_organisation_with_modified_chaincode_neither_founds_nor_mints_
         job = {"id": "lie", "plan": plan(), "datasets": await ledger.data("lie"), "budget": "100", "inputs": [row]}
         made = await ledger.submit("cleveland", "scientist", "training:submit", job)
         for member in MEMBERS:
-            await ledger.submit(member, "steward", "training:approve", {"job": "lie", "digest": made["digest"]})
+            await ledger.submit(
+                member, "steward", "training:approve", {"job": "lie", "digest": made["digest"], "privacy": "clear"}
+            )
         await ledger.submit("cleveland", "gateway", "training:start", {"job": "lie"})
         place = {"job": "lie", "round": 1}
         for member in MEMBERS:
@@ -54,7 +56,7 @@ async def test_an_organisation_with_modified_chaincode_neither_founds_nor_mints_
             await ledger.submit(member, "gateway", "training:update", update)
         await ledger.submit("cleveland", "gateway", "training:close", place)
         await ledger.submit(
-            HOSTILE, "gateway", "training:attest", place | {"outcome": outcome("its lie"), "accept": True}
+            HOSTILE, "gateway", "training:attest", place | {"attempt": 1, "outcome": outcome("its lie"), "accept": True}
         )
         lie = place | {"outcome": digest("its lie"), "attestations": [hostile]}
         await _changes_nothing(ledger, "training:finalise", lie)

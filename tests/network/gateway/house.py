@@ -21,6 +21,7 @@ from fedfabric.chaincode.records import (
     MintRequest,
     Output,
     Plan,
+    Privacy,
     ServerOptimizer,
     SubmitJob,
 )
@@ -310,7 +311,9 @@ class House:
         """As stewards whose own gateway is away would, at their peers."""
         for organisation in organisations:
             async with self.contract(organisation, "training", user="steward") as contract:
-                await contract.submit("approve", DecideJob(job=job.id, digest=job.digest).canonical())
+                await contract.submit(
+                    "approve", DecideJob(job=job.id, digest=job.digest, privacy=Privacy.CLEAR).canonical()
+                )
 
     async def show(self, organisation: str, job: str) -> JobReport:
         """A job at an organisation's gateway, once it is there."""

@@ -9,6 +9,7 @@ from fedfabric.tests.network.gateway.house import ORGANISATIONS, House
 from fedfabric.tests.network.gateway.reference import model_digest
 
 LYING = Path(__file__).with_name("lying_gateway.py")
+WITHHOLDING = Path(__file__).with_name("withholding_gateway.py")
 POISONING = Path(__file__).with_name("poisoning_gateway.py")
 
 
@@ -74,14 +75,37 @@ async def test_a_majority_that_disagrees_aborts_the_job_and_nobody_is_paid(house
     assert caught.value.code == "MODEL_UNKNOWN"
 
 
-async def test_bytes_that_are_no_update_are_left_out_by_all_honest_members_alike(house: House) -> None:
+async def test_bytes_that_are_no_update_are_left_out_by_all_honest_members_alike_and_not_paid(house: House) -> None:
+    await house.mint("poison", house.msp("cleveland"), 500)
     datasets = await house.data_of("poison", *ORGANISATIONS)
     async with house.replaced(POISONING, "hungary"):
-        job = await house.submit("poison", datasets, rounds=1)
+        job = await house.submit("poison", datasets, rounds=1, budget="500")
         await house.approve(job)
         report = await house.ended("switzerland", "poison")
     assert report.job.state.value == "finished", report.job.reason
     (only,) = report.rounds
     assert len(only.round.counted) == 3
+    honest = (house.msp("cleveland"), house.msp("switzerland"))
+    assert only.round.outcome.summed == honest
+    # What the poisoner got is for its attestation of the honest members' sum.
+    parts = {payment.msp: payment.parts for payment in only.round.payments}
+    assert parts == {honest[0]: 2, house.msp("hungary"): 1, honest[1]: 2}
     said = {row.msp: row.outcome for row in only.round.attestations}
     assert said[house.msp("cleveland")] == said[house.msp("switzerland")] == only.round.outcome.digest
+
+
+async def test_who_commits_an_update_and_withholds_it_is_named_left_out_and_not_paid(house: House) -> None:
+    await house.mint("withheld", house.msp("cleveland"), 600)
+    datasets = await house.data_of("withheld", *ORGANISATIONS)
+    async with house.replaced(WITHHOLDING, "hungary"):
+        job = await house.submit("withheld", datasets, rounds=2, budget="600", attest_ms=6000)
+        await house.approve(job)
+        report = await house.ended("switzerland", "withheld")
+    assert report.job.state.value == "finished", report.job.reason
+    honest = ("cleveland", "switzerland")
+    for one in report.rounds:
+        assert (one.round.attempt, one.round.withheld) == (2, (house.msp("hungary"),))
+        assert one.round.counted == one.round.outcome.summed == tuple(map(house.msp, honest))
+        paid = {payment.msp: payment.amount for payment in one.round.payments}
+        # It holds all the updates, so it may attest, and is paid for that.
+        assert paid == {house.msp("cleveland"): "120", house.msp("hungary"): "60", house.msp("switzerland"): "120"}

@@ -624,6 +624,7 @@ class Run:
             "digest": self.false_digest or result.digest,
             "model": self.ledger.put_tensors(result.model, self.folder),
             "state": self.ledger.put_tensors(result.state, self.folder) if result.state.specs else None,
+            "summed": sorted(result.counted),
         }
         self.outcomes.append(outcome)
         return outcome
@@ -636,6 +637,7 @@ class Run:
         *,
         silent: tuple[str, ...] = (),
         refusing: tuple[str, ...] = (),
+        attempt: int = 1,
     ) -> list[str]:
         """Every member but the silent ones attests, the liar another outcome; who attests the true one."""
         attesters = []
@@ -646,6 +648,7 @@ class Run:
             request = {
                 "job": JOB,
                 "round": number,
+                "attempt": attempt,
                 "outcome": outcome | {"digest": "ee" * 32} if lies else outcome,
                 "accept": msp not in refusing,
                 "samples": 20,
@@ -654,6 +657,15 @@ class Run:
             await self.ledger.submit(msp, "gateway", "training:attest", request)
             attesters += [] if lies else [msp]
         return attesters
+
+    async def miss(self, number: int, members: tuple[str, ...], missed: tuple[str, ...]) -> None:
+        """Every one of the members says that it can't get these members' updates."""
+        for msp in members:
+            request = {"job": JOB, "round": number, "attempt": 1, "members": list(missed)}
+            await self.ledger.submit(msp, "gateway", "training:report_missing", request)
+
+    async def recount(self, number: int) -> None:
+        await self.ledger.submit(MEMBERS[1], "gateway", "training:recount", {"job": JOB, "round": number})
 
     async def finalise(self, number: int, outcome: dict[str, Any], attesters: list[str]) -> None:
         request = {

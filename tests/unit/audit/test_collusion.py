@@ -231,6 +231,35 @@ class TestModifiedContracts:
         modified.undo()
         assert "closed with 2 of 3 updates before its deadline" in broken(audit(run, tmp_path), Check.UPDATES)
 
+    async def test_a_round_counted_anew_without_a_quorum_that_misses_an_update_is_named(self, run, tmp_path, modified):
+        await run.found()
+        await run.offer(MEMBERS)
+        await run.start()
+        updates = await run.deliver(1, MEMBERS)
+        await run.close(1, MEMBERS)
+        await run.miss(1, (A,), (C,))
+        run.ledger.alterations["training:recount"] = altering("round", counted=[A, B])
+        await run.recount(1)
+        outcome = run.aggregate(MEMBERS, updates[:2])
+        await run.finalise(1, outcome, await run.attest(1, MEMBERS, outcome, attempt=2))
+        modified.undo()
+        report = audit(run, tmp_path)
+        assert "it is counted anew, though no quorum misses an update" in broken(report, Check.UPDATES)
+        assert f"it counts {A}, {B} of {A}, {B}, {C}, though a quorum misses those of nobody" in broken(
+            report, Check.UPDATES
+        )
+
+    async def test_an_outcome_that_names_others_than_it_sums_is_named(self, run, tmp_path):
+        await run.found()
+        await run.offer(MEMBERS)
+        await run.start()
+        updates = await run.deliver(1, MEMBERS)
+        await run.close(1, MEMBERS)
+        outcome = run.aggregate(MEMBERS, updates) | {"summed": [A, B]}
+        await run.finalise(1, outcome, await run.attest(1, MEMBERS, outcome))
+        report = audit(run, tmp_path)
+        assert f"the updates of {A}, {B}, {C} give" in broken(report, Check.AGGREGATE)
+
     @pytest.fixture
     async def submitted(self, run, modified):
         """A job approved by all, and contracts that take any owner into a round."""

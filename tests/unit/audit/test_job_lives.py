@@ -89,6 +89,35 @@ async def test_a_member_that_is_not_counted_may_attest(begun, audited):
     assert [member.paid for member in audited(run).rounds[0].members] == ["400", "400", "200"]
 
 
+async def test_a_member_that_withholds_its_update_is_left_out_and_on_record(begun, audited):
+    run = await begun(rounds=1)
+    updates = await run.deliver(1, MEMBERS)
+    await run.close(1, MEMBERS)
+    run.ledger.blobs.pop(run.updates[-1]["blob"]["address"])
+    await run.miss(1, (A, B), (C,))
+    await run.recount(1)
+    outcome = run.aggregate(MEMBERS, updates[:2])
+    await run.finalise(1, outcome, await run.attest(1, (A, B), outcome, attempt=2))
+    report = audited(run)
+    assert [member.paid for member in report.rounds[0].members] == ["500", "500", "0"]
+    assert f"update of {C} in round 1" in report.remarks[0].link
+    assert "could not get" in report.remarks[0].text
+
+
+async def test_a_deadline_is_over_by_the_window_raised_since(begun, audited):
+    run = await begun(rounds=1)
+    updates = await run.deliver(1, MEMBERS, absent=(C,))
+    change = {"sequence": 2, "members": [{"msp": msp} for msp in MEMBERS], "window_ms": 20_000}
+    for msp in MEMBERS:
+        await run.ledger.submit(msp, "operator", "consortium:approve", change)
+    await run.ledger.submit(A, "operator", "consortium:apply", change)
+    run.ledger.now += MINUTE + 40_000
+    await run.close(1, MEMBERS)
+    outcome = run.aggregate(MEMBERS, updates)
+    await run.finalise(1, outcome, await run.attest(1, MEMBERS, outcome))
+    audited(run)
+
+
 async def test_a_member_that_refuses_the_model_is_on_record(begun, audited):
     run = await begun(rounds=1)
     updates = await run.deliver(1, MEMBERS)

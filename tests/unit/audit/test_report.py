@@ -45,6 +45,7 @@ def test_the_verdict_is_the_first_broken_link_in_the_order_of_checks():
     findings.broken(Check.PAYMENTS, "payment of A", "too much")
     findings.broken(Check.CHAIN, "block 3", "another hash")
     findings.not_done(Check.AGGREGATE)
+    findings.made(Check.TOKENS)
     said = report(findings)
     assert said.verdict == "broken: block 3: another hash"
     assert [one.link for one in said.findings] == ["block 3", "payment of A"]
@@ -52,6 +53,18 @@ def test_the_verdict_is_the_first_broken_link_in_the_order_of_checks():
     assert outcomes[Check.CHAIN] is Outcome.FAILED
     assert outcomes[Check.AGGREGATE] is Outcome.NOT_DONE
     assert outcomes[Check.TOKENS] is Outcome.PASSED
+
+
+def test_a_check_for_which_there_was_nothing_says_so():
+    findings = Findings()
+    findings.made(Check.JOB)
+    said = report(findings)
+    outcomes = {one.check: one.outcome for one in said.checks}
+    assert (outcomes[Check.JOB], outcomes[Check.QUORUM]) == (Outcome.PASSED, Outcome.NOTHING)
+    assert said.verified
+    line = next(line for line in said.lines() if TITLES[Check.QUORUM] in line)
+    assert "nothing" in line
+    assert "ok" not in line
 
 
 def test_a_check_that_was_not_done_is_not_verified():

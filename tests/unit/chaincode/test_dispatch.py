@@ -16,7 +16,7 @@ WRITING = {name: one for name, one in DECLARED.items() if one.declarations["role
 
 
 def test_every_transaction_is_named_with_its_contract_and_takes_one_argument():
-    assert len(DECLARED) == 34
+    assert len(DECLARED) == 36
     assert all(len(one.parameters) == 1 for one in DECLARED.values())
     assert all(one.evaluate_only == (one.declarations["roles"] is None) for one in DECLARED.values())
 
@@ -141,7 +141,7 @@ async def _call(world, creator, function, argument):
 
 def _valid_requests():
     place = {"job": "j1", "round": 1}
-    decision = {"job": "j1", "digest": digest("x")}
+    decision = {"job": "j1", "digest": digest("x"), "privacy": "clear"}
     mint = {"id": "m", "owner": A, "amount": "1"}
     requests = {
         "consortium:approve": change(A, B, C),
@@ -178,7 +178,9 @@ def _valid_requests():
         "training:list": {},
         "training:update": place | {"attempt": 1, "blob": blob("u"), "samples": 1},
         "training:close": place,
-        "training:attest": place | {"outcome": outcome("o"), "accept": True},
+        "training:report_missing": place | {"attempt": 1, "members": [A]},
+        "training:recount": place,
+        "training:attest": place | {"attempt": 1, "outcome": outcome("o"), "accept": True},
         "training:finalise": place | {"outcome": digest("o"), "attestations": [A]},
         "training:abort_round": place,
         "training:round": place,

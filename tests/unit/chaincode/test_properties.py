@@ -17,6 +17,7 @@ from fedfabric.chaincode.records import (
     Decision,
     Job,
     JobState,
+    Missing,
     Round,
     RoundState,
     Token,
@@ -49,6 +50,7 @@ WRITTEN_ONCE = {
     "mint-approval",
     "job-decision",
     "update",
+    "missing",
     "attestation",
 }
 MACHINES = {
@@ -206,7 +208,7 @@ class Ledger(RuleBasedStateMachine):
         if then == "start":
             self.start(job, B)
         elif then == "refuse":
-            self.do(owners[0], "steward", "training:refuse", {"job": job, "digest": known.digest})
+            self.do(owners[0], "steward", "training:refuse", {"job": job, "digest": known.digest, "privacy": "clear"})
         elif then == "cancel":
             self.do(msp, "scientist", "training:cancel", {"job": job})
         elif then == "late":
@@ -222,7 +224,7 @@ class Ledger(RuleBasedStateMachine):
             self.get_access(by, owner)
         self.do(by, "scientist", "training:add", {"job": job.id, "dataset": self.named(by, owner)})
         if approve:
-            self.do(owner, "steward", "training:approve", {"job": job.id, "digest": job.digest})
+            self.do(owner, "steward", "training:approve", {"job": job.id, "digest": job.digest, "privacy": "clear"})
 
     @precondition(lambda self: self.live_rounds())
     @rule(data=st.data(), hold=held)
@@ -255,7 +257,24 @@ class Ledger(RuleBasedStateMachine):
     def attest(self, data: Any, said: dict[str, tuple[str, bool]], hold: bool) -> None:
         place = self.draw_round(data)
         for msp, (text, accept) in said.items():
-            self.act(msp, "gateway", "training:attest", place | {"outcome": outcome(text), "accept": accept})
+            self.act(msp, "gateway", "training:attest", self.outcome_of(place, text) | {"accept": accept})
+        self.settle(hold)
+
+    def outcome_of(self, place: dict[str, Any], text: str) -> dict[str, Any]:
+        """The place of an attestation and an outcome of all the updates that the round counts now."""
+        known = self.row("round", Round, place["job"], f"{place['round']:06d}")
+        return place | {"attempt": known.attempt, "outcome": outcome(text, summed=known.counted or MEMBERS)}
+
+    @precondition(lambda self: self.live_rounds())
+    @rule(data=st.data(), missed=members, by=some_members, recount=st.booleans(), hold=held)
+    def miss(self, data: Any, missed: str, by: list[str], recount: bool, hold: bool) -> None:
+        place = self.draw_round(data)
+        attempt = self.row("round", Round, place["job"], f"{place['round']:06d}").attempt
+        for msp in by:
+            self.act(msp, "gateway", "training:report_missing", place | {"attempt": attempt, "members": [missed]})
+        if recount:
+            self.cut()
+            self.act(A, "gateway", "training:recount", place)
         self.settle(hold)
 
     @precondition(lambda self: self.live_rounds())
@@ -285,7 +304,7 @@ class Ledger(RuleBasedStateMachine):
         self.do(A, "gateway", "training:close", place)
         for msp in present:
             text = msp if said == "each another" else said
-            self.do(msp, "gateway", "training:attest", place | {"outcome": outcome(text), "accept": True})
+            self.do(msp, "gateway", "training:attest", self.outcome_of(place, text) | {"accept": True})
         finalise = place | {"outcome": digest(said), "attestations": sorted(present)}
         self.do(A, "gateway", "training:finalise", finalise)
         if said == "each another":
@@ -334,7 +353,7 @@ class Ledger(RuleBasedStateMachine):
     def start(self, job: str, by: str) -> None:
         known = self.row("job", Job, job)
         for owner in known.owners if known else ():
-            self.do(owner.msp, "steward", "training:approve", {"job": job, "digest": known.digest})
+            self.do(owner.msp, "steward", "training:approve", {"job": job, "digest": known.digest, "privacy": "clear"})
         self.do(by, "gateway", "training:start", {"job": job})
 
     def ask_for(self, by: str, owner: str, request: str, *, pay: bool) -> None:
@@ -444,7 +463,8 @@ class Ledger(RuleBasedStateMachine):
         updates, attestations = self.rows("update", Update), self.rows("attestation", Attestation)
         for one in self.rows("round", Round):
             delivered = {row.msp for row in updates if (row.job, row.round) == (one.job, one.number)}
-            said = [row for row in attestations if (row.job, row.round) == (one.job, one.number)]
+            place = (one.job, one.number, one.attempt)
+            said = [row for row in attestations if (row.job, row.round, row.attempt) == place]
             cohort = {member.msp for member in one.cohort}
             assert delivered | {row.msp for row in said} <= cohort
             assert one.quorum == len(cohort) // 2 + 1
@@ -458,8 +478,17 @@ class Ledger(RuleBasedStateMachine):
                 job = self.row("job", Job, one.job)
                 assert paid <= int(job.terms.budget) // job.terms.plan.rounds
                 agreeing = {row.msp for row in said if row.outcome == one.outcome}
-                assert {payment.msp for payment in one.payments} == agreeing | set(one.counted)
-            else:
+                assert {payment.msp for payment in one.payments} == agreeing | set(one.outcome.summed)
+                assert set(one.outcome.summed) <= set(one.counted)
+            assert not set(one.counted) & set(one.withheld)
+            if one.attempt > 1:
+                words = [row for row in self.rows("missing", Missing) if (row.job, row.round) == (one.job, one.number)]
+                for msp in one.withheld:
+                    assert any(
+                        sum(msp in row.members for row in words if row.attempt == attempt) >= one.quorum
+                        for attempt in range(1, one.attempt)
+                    )
+            if one.state != RoundState.FINAL:
                 assert (one.outcome, one.payments) == (None, ())
 
     @invariant()

@@ -2,16 +2,28 @@
 
 import hashlib
 import json
+from dataclasses import fields
 
 import pytest
+from fedfabric.aggregation import OPTIMIZERS, RingEncoding, decimal, server_optimizer
 from fedfabric.chaincode import records
-from fedfabric.chaincode.records import MAX_INTEGER, Record, canonical_json, decode_events, parse, refusals, tagged_hash
+from fedfabric.chaincode.records import (
+    MAX_INTEGER,
+    SERVER_OPTIMIZERS,
+    Record,
+    canonical_json,
+    decode_events,
+    parse,
+    refusals,
+    tagged_hash,
+)
 from fedfabric.chaincode.records.canonical import _unique
 from fedfabric.chaincode.records.patterns import explain
 from fedfabric.tests.unit.chaincode.strategies import documents
 from fedfabric.tests.unit.chaincode.strategies import records as valid
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 MODELS = sorted(
     (value for value in vars(records).values() if isinstance(value, type) and issubclass(value, Record)),
@@ -65,7 +77,7 @@ def test_records_are_frozen_strict_and_closed(model):
 def test_every_string_list_and_integer_of_a_record_is_bounded(model):
     schema = model.model_json_schema()
     # Lists that a contract writes are as long as those that it was sent.
-    written = {"approvers", "counted", "attestations", "payments", "owners", "members", "cohort"}
+    written = {"approvers", "counted", "withheld", "attestations", "payments", "owners", "members", "cohort"}
 
     def check(part, name):
         if "$ref" in part:
@@ -229,9 +241,10 @@ def test_no_two_kinds_of_record_share_a_key():
         records.decision_key("a", "A"),
         records.round_key("a", 1),
         records.update_key("a", 1, "A"),
-        records.attestation_key("a", 1, "A"),
+        records.missing_key("a", 1, 1, "A"),
+        records.attestation_key("a", 1, 1, "A"),
     }
-    assert len({key.split("\x00")[1] for key in keys}) == len(keys) == 15
+    assert len({key.split("\x00")[1] for key in keys}) == len(keys) == 16
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -269,3 +282,32 @@ def test_integers_up_to_2_53_are_read():
     request["blob"] = {"address": "0" * 64, "digest": "0" * 64, "size": 1}
     assert parse(canonical_json(request), records.CommitUpdate).metrics == {"loss": -MAX_INTEGER}
     assert parse(canonical_json({"id": "a", "expires_ms": MAX_INTEGER}), records.GrantAccess).expires_ms == MAX_INTEGER
+
+
+def test_the_server_optimisers_are_those_that_aggregators_know():
+    known = {name: {field.name for field in fields(kind)} for name, kind in OPTIMIZERS.items()}
+    assert {name: set(parameters) for name, parameters in SERVER_OPTIMIZERS.items()} == known
+
+
+DECIMALS = st.from_regex(r"\A(0|[1-9][0-9]{0,11})(\.[0-9]{1,17})?\Z") | st.sampled_from(
+    ["0", "1", "0.0", "1.0", "0.99999999999999999", "0.999999", "0.999998", "0.00000000000000001"]
+)
+
+
+@given(name=st.sampled_from(sorted(SERVER_OPTIMIZERS)), values=st.lists(DECIMALS, min_size=5, max_size=5))
+def test_an_aggregator_can_build_every_server_optimiser_that_the_ledger_admits(name, values):
+    parameters = dict(zip(SERVER_OPTIMIZERS[name], values, strict=False))
+    try:
+        admitted = records.ServerOptimizer(name=name, parameters=parameters)
+    except ValidationError:
+        return
+    server_optimizer({"name": admitted.name, **admitted.parameters})
+
+
+@given(clip=DECIMALS)
+def test_an_aggregator_can_encode_with_every_clip_that_the_ledger_admits(clip):
+    try:
+        TypeAdapter(records.Clip).validate_python(clip)
+    except ValidationError:
+        return
+    RingEncoding(decimal(clip, "clip"), 100, 3)

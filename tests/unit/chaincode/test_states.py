@@ -88,4 +88,4 @@ def test_the_drawing_shows_every_row(machine):
 def test_the_reference_names_every_transaction_once():
     page = transactions()
     assert page.count("| `training:finalise` |") == 1
-    assert page.count("\n| `") == 34
+    assert page.count("\n| `") == 36

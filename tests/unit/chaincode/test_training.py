@@ -42,7 +42,7 @@ async def test_every_step_of_a_job_is_an_event(world):
         return made
 
     job = await step(A, "scientist", "training:submit", {"id": "j1", "plan": plan(rounds=1), "datasets": uses[:2]})
-    decision = {"job": "j1", "digest": job["digest"]}
+    decision = {"job": "j1", "digest": job["digest"], "privacy": "clear"}
     await step(A, "steward", "training:approve", decision)
     await step(B, "steward", "training:approve", decision)
     await step(A, "scientist", "training:add", {"job": "j1", "dataset": uses[2]})
@@ -54,7 +54,12 @@ async def test_every_step_of_a_job_is_an_event(world):
     await step(A, "scientist", "training:cancel", {"job": "j1"})
     await step(A, "gateway", "training:close", place)
     for msp in (A, B):
-        await step(msp, "gateway", "training:attest", place | {"outcome": outcome("o"), "accept": True})
+        await step(
+            msp,
+            "gateway",
+            "training:attest",
+            place | {"attempt": 1, "outcome": outcome("o", summed=(A, B)), "accept": True},
+        )
     await step(A, "gateway", "training:finalise", place | {"outcome": digest("o"), "attestations": [A, B]})
     assert told == [
         "job.submitted",
@@ -99,7 +104,7 @@ async def test_the_optimisers_state_goes_on_to_the_next_round(world):
         await world.update(msp)
     await world.close()
     for msp in (A, B, C):
-        request = {"job": "j1", "round": 1, "outcome": outcome("with state", state=True), "accept": True}
+        request = {"job": "j1", "round": 1, "attempt": 1, "outcome": outcome("with state", state=True), "accept": True}
         await world.submit(msp, "gateway", "training:attest", request)
     await world.finalise(A, B, C, text="with state")
     assert (await world.round(2)).optimizer_state.digest == digest("state with state")
@@ -129,7 +134,7 @@ async def test_a_refusal_ends_the_job_and_gives_the_budget_back(world):
     request = {"id": "j1", "plan": plan(), "datasets": uses, "budget": "40", "inputs": [row]}
     job = await world.submit(A, "scientist", "training:submit", request)
     assert await world.balance(A) == 10
-    decision = {"job": "j1", "digest": job["digest"], "reason": "not for this purpose"}
+    decision = {"job": "j1", "digest": job["digest"], "privacy": "clear", "reason": "not for this purpose"}
     await world.submit(C, "steward", "training:refuse", decision)
     assert world.events() == ["job.declined", "job.refused"]
     assert (await world.show()).state == JobState.REFUSED
@@ -145,7 +150,7 @@ async def test_an_owner_decides_once(world):
         await world.approve(B, "j1", job["digest"])
     assert world.events() == []
     with pytest.raises(refusals.Conflict):
-        await world.submit(B, "steward", "training:refuse", {"job": "j1", "digest": job["digest"]})
+        await world.submit(B, "steward", "training:refuse", {"job": "j1", "digest": job["digest"], "privacy": "clear"})
 
 
 async def test_a_decision_names_the_digest_and_the_policy_that_were_reviewed(world):
@@ -213,7 +218,7 @@ async def test_a_jobs_digest_covers_all_its_terms(world):
         {"plan": plan(rounds=3)},
         {"plan": plan(clip="1.50")},
         {"plan": plan(bundle=blob("other"))},
-        {"plan": plan(optimizer={"name": "adam", "parameters": {"rate": "0.1"}})},
+        {"plan": plan(optimizer={"name": "adam", "parameters": {"learning_rate": "0.1"}})},
         {"datasets": uses[:2]},
     )
     for number, changes in enumerate(variants):
@@ -260,6 +265,10 @@ async def test_a_jobs_digest_covers_all_its_terms(world):
         ({"plan": plan(clip="1e400")}, refusals.InvalidField, "plan.clip"),
         ({"plan": plan(clip="0")}, refusals.InvalidField, "plan.clip"),
         ({"plan": plan(clip="0.000")}, refusals.InvalidField, "plan.clip"),
+        ({"plan": plan(clip="0.0000000000009")}, refusals.InvalidField, "plan.clip"),
+        ({"plan": plan(optimizer={"name": "lion"})}, refusals.InvalidField, "plan.optimizer"),
+        ({"plan": plan(optimizer={"parameters": {"beta1": "0.1"}})}, refusals.InvalidField, "plan.optimizer"),
+        ({"plan": plan(optimizer={"parameters": {"learning_rate": "0"}})}, refusals.InvalidField, "plan.optimizer"),
         ({"plan": plan(algorithm="../x")}, refusals.InvalidField, "plan.algorithm"),
         (
             {"plan": plan(optimizer={"name": "sgd", "parameters": {f"p{n}": "1" for n in range(17)}})},
@@ -470,7 +479,7 @@ async def test_members_agree_on_the_whole_outcome_and_not_on_its_digest_alone(wo
     for msp in (A, B, C):
         said = outcome("result 1") | {"model": blob(f"model of {msp}")}
         await world.submit(
-            msp, "gateway", "training:attest", {"job": "j1", "round": 1, "outcome": said, "accept": True}
+            msp, "gateway", "training:attest", {"job": "j1", "round": 1, "attempt": 1, "outcome": said, "accept": True}
         )
     with pytest.raises(refusals.QuorumMissing):
         await world.finalise(A, B, C)
@@ -567,6 +576,145 @@ async def test_a_round_is_aborted_when_too_few_attest_in_time(world):
         await world.finalise(A)
     await world.abort_round()
     assert await world.balance(A) == 600
+
+
+async def _closed(world, **changes):
+    """A round in which all delivered and which is closed, with a budget of 60 a round."""
+    await world.job(budget=120, **changes)
+    for msp in (A, B, C):
+        await world.update(msp)
+    await world.close()
+
+
+async def test_an_update_that_a_quorum_cannot_get_is_left_out_in_a_new_attempt_and_not_paid(world):
+    await _closed(world)
+    await world.attest(C)
+    await world.report_missing(A, C)
+    with pytest.raises(refusals.QuorumMissing, match="a quorum can't get"):
+        await world.recount()
+    await world.report_missing(B, C)
+    assert world.events() == ["round.missed"]
+    world.now += 1000
+    record = await world.recount()
+    assert world.events() == ["round.recounted"]
+    assert (record["state"], record["attempt"], record["counted"], record["withheld"]) == ("closed", 2, [A, B], [C])
+    assert record["attest_until_ms"] == world.now + 10_000
+    for msp in (A, B):
+        await world.attest(msp)
+    await world.finalise(A, B)
+    paid = {payment.msp: payment.amount for payment in (await world.round()).payments}
+    assert paid == {A: "30", B: "30"}
+
+
+async def test_what_was_attested_before_a_recount_counts_no_more(world):
+    await _closed(world)
+    await world.attest(C)
+    await world.attest(A, accept=False)
+    for msp in (A, B):
+        await world.report_missing(msp, C)
+    await world.recount()
+    view = await world.evaluate("training:round", {"job": "j1", "round": 1}, RoundView)
+    assert (view.attestations, view.missing) == ((), ())
+    with pytest.raises(refusals.WrongState, match="attempt is 2"):
+        await world.attest(B, attempt=1)
+    await world.attest(A)
+
+
+async def test_a_minority_cannot_have_an_update_left_out(world):
+    await _closed(world)
+    await world.report_missing(A, B, C)
+    with pytest.raises(refusals.QuorumMissing):
+        await world.recount()
+    for msp in (A, B, C):
+        await world.attest(msp)
+    await world.finalise(A, B, C)
+
+
+async def test_a_quorum_that_agrees_comes_before_one_that_misses(world):
+    await _closed(world)
+    for msp in (A, B):
+        await world.report_missing(msp, C)
+        await world.attest(msp)
+    with pytest.raises(refusals.QuorumPossible, match="no outcome has a quorum"):
+        await world.recount()
+
+
+async def test_a_round_is_not_counted_anew_below_its_quorum_and_its_end_names_who_withheld(world):
+    await _closed(world)
+    for msp in (A, B):
+        await world.report_missing(msp, B, C)
+    with pytest.raises(refusals.QuorumMissing, match="a quorum of updates is left"):
+        await world.recount()
+    world.now = (await world.round()).attest_until_ms + 2 * WINDOW
+    await world.abort_round()
+    assert (await world.show()).reason == f"round 1: no quorum for one outcome; nobody has the updates of {B}, {C}"
+
+
+async def test_what_is_missed_is_said_once_in_time_by_the_cohort_of_what_is_counted(world):
+    await world.job()
+    await world.update(A)
+    await world.update(B)
+    with pytest.raises(refusals.WrongState):
+        await world.report_missing(A, C)
+    world.now = (await world.round()).update_until_ms + 2 * WINDOW
+    await world.close()
+    with pytest.raises(refusals.NotCounted, match=C) as refused:
+        await world.report_missing(A, B, C)
+    assert refused.value.field == "members"
+    with pytest.raises(refusals.WrongState, match="attempt is 1"):
+        await world.report_missing(A, B, attempt=2)
+    await world.report_missing(A, B)
+    await world.report_missing(A, B)
+    with pytest.raises(refusals.Conflict):
+        await world.report_missing(A, A, B)
+    world.now = (await world.round()).attest_until_ms
+    with pytest.raises(refusals.DeadlinePassed):
+        await world.report_missing(C, B)
+    with pytest.raises(refusals.InvalidField):
+        await world.report_missing(C, B, A)
+
+
+async def test_an_update_that_all_leave_out_of_the_sum_is_not_paid(world):
+    await _closed(world)
+    said = {"job": "j1", "round": 1, "attempt": 1, "outcome": outcome("result 1", summed=(A, B)), "accept": True}
+    for msp in (A, B, C):
+        await world.submit(msp, "gateway", "training:attest", said)
+    await world.finalise(A, B, C)
+    paid = {payment.msp: (payment.parts, payment.amount) for payment in (await world.round()).payments}
+    assert paid == {A: (2, "24"), B: (2, "24"), C: (1, "12")}
+
+
+async def test_an_outcome_sums_only_what_is_counted(world):
+    await world.job()
+    await world.update(A)
+    await world.update(B)
+    world.now = (await world.round()).update_until_ms + 2 * WINDOW
+    await world.close()
+    said = {"job": "j1", "round": 1, "attempt": 1, "outcome": outcome("result 1"), "accept": True}
+    with pytest.raises(refusals.NotCounted) as refused:
+        await world.submit(A, "gateway", "training:attest", said)
+    assert refused.value.field == "outcome.summed"
+
+
+@pytest.mark.parametrize("present", [WINDOW // 2, 3 * WINDOW], ids=["lowered", "raised"])
+async def test_a_deadline_is_over_by_the_larger_of_the_window_then_and_now(world, present):
+    await world.job()
+    await world.update(A)
+    await world.update(B)
+    changed = change(A, B, C, sequence=2, window_ms=present)
+    for msp in (A, B, C):
+        await world.submit(msp, "operator", "consortium:approve", changed)
+    await world.submit(A, "operator", "consortium:apply", changed)
+    world.now = (await world.round()).update_until_ms + 2 * max(present, WINDOW) - 1
+    with pytest.raises(refusals.TooEarly):
+        await world.close()
+    world.now += 1
+    await world.close()
+    world.now = (await world.round()).attest_until_ms + 2 * max(present, WINDOW) - 1
+    with pytest.raises(refusals.QuorumPossible):
+        await world.abort_round()
+    world.now += 1
+    await world.abort_round()
 
 
 async def test_finalising_again_is_success_with_the_same_outcome_only(world):
@@ -684,7 +832,7 @@ async def test_a_late_owners_refusal_only_keeps_it_out(world):
     await grown.grant(D, A, "late")
     add = {"job": "j1", "dataset": {"dataset": f"{D}/heart", "version": 1, "grant": "late"}}
     await grown.submit(A, "scientist", "training:add", add)
-    await grown.submit(D, "steward", "training:refuse", {"job": "j1", "digest": job.digest})
+    await grown.submit(D, "steward", "training:refuse", {"job": "j1", "digest": job.digest, "privacy": "clear"})
     await grown.whole_round(A, B, C)
     assert [member.msp for member in (await grown.round(2)).cohort] == [A, B, C]
 
@@ -782,7 +930,7 @@ async def test_a_finished_job_is_over(world):
     for role, function, request in (
         ("scientist", "training:cancel", {"job": "j1"}),
         ("gateway", "training:abort", {"job": "j1"}),
-        ("steward", "training:refuse", {"job": "j1", "digest": job.digest}),
+        ("steward", "training:refuse", {"job": "j1", "digest": job.digest, "privacy": "clear"}),
     ):
         with pytest.raises((refusals.WrongState, refusals.Conflict)):
             await world.submit(A, role, function, request)
@@ -850,7 +998,7 @@ async def test_nobody_can_spend_an_escrow(world):
 async def test_all_organisations_write_in_one_block_without_conflicts(world):
     uses = await world.prepare()
     job = await world.submit(A, "scientist", "training:submit", {"id": "j1", "plan": plan(), "datasets": uses})
-    approve = {"job": "j1", "digest": job["digest"]}
+    approve = {"job": "j1", "digest": job["digest"], "privacy": "clear"}
     proposed = [await world.propose(msp, "steward", "training:approve", approve) for msp in (A, B, C)]
     assert world.ledger.commit(*proposed) == [VALID] * 3
     await world.submit(B, "gateway", "training:start", {"job": "j1"})
@@ -858,7 +1006,7 @@ async def test_all_organisations_write_in_one_block_without_conflicts(world):
     proposed = [await world.propose(msp, "gateway", "training:update", update) for msp in (A, B, C)]
     assert world.ledger.commit(*proposed) == [VALID] * 3
     await world.close()
-    attest = {"job": "j1", "round": 1, "outcome": outcome("result 1"), "accept": True}
+    attest = {"job": "j1", "round": 1, "attempt": 1, "outcome": outcome("result 1"), "accept": True}
     proposed = [await world.propose(msp, "gateway", "training:attest", attest) for msp in (A, B, C)]
     assert world.ledger.commit(*proposed) == [VALID] * 3
     finalise = {"job": "j1", "round": 1, "outcome": digest("result 1"), "attestations": [A, B, C]}
@@ -878,7 +1026,7 @@ async def test_a_transition_voids_what_was_endorsed_before_it(world, hoarded):
     if hoarded == "update":
         assert world.ledger.commit(late_update) == [MVCC_READ_CONFLICT]
         return
-    attest = {"job": "j1", "round": 1, "outcome": outcome("hoarded"), "accept": True}
+    attest = {"job": "j1", "round": 1, "attempt": 1, "outcome": outcome("hoarded", summed=(A, B)), "accept": True}
     late_attestation = await world.propose(C, "gateway", "training:attest", attest)
     for msp in (A, B):
         await world.attest(msp)

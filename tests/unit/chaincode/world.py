@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fedfabric.chaincode.chaincode import LedgerChaincode
@@ -40,9 +41,14 @@ def blob(text: str) -> dict[str, Any]:
     return {"address": digest("address of " + text), "digest": digest(text), "size": 1000}
 
 
-def outcome(text: str, *, state: bool = False) -> dict[str, Any]:
+def outcome(text: str, *, state: bool = False, summed: Sequence[str] = (A, B, C)) -> dict[str, Any]:
     """A round's outcome of its own for each text."""
-    return {"digest": digest(text), "model": blob("model " + text), "state": blob("state " + text) if state else None}
+    return {
+        "digest": digest(text),
+        "model": blob("model " + text),
+        "state": blob("state " + text) if state else None,
+        "summed": list(summed),
+    }
 
 
 def terms(**changes: Any) -> dict[str, Any]:
@@ -187,9 +193,26 @@ class World:
     async def close(self, number: int = 1, job: str = "j1", msp: str = B) -> Any:
         return await self.submit(msp, "gateway", "training:close", {"job": job, "round": number})
 
-    async def attest(self, msp: str, number: int = 1, text: str = "", job: str = "j1", *, accept: bool = True) -> Any:
-        request = {"job": job, "round": number, "outcome": outcome(text or f"result {number}"), "accept": accept}
+    async def attest(
+        self, msp: str, number: int = 1, text: str = "", job: str = "j1", *, accept: bool = True, attempt: int = 0
+    ) -> Any:
+        """Attest an outcome of all the updates counted, in the present attempt unless told otherwise."""
+        current = await self.round(number, job)
+        request = {
+            "job": job,
+            "round": number,
+            "attempt": attempt or current.attempt,
+            "outcome": outcome(text or f"result {number}", summed=current.counted or (A, B, C)),
+            "accept": accept,
+        }
         return await self.submit(msp, "gateway", "training:attest", request)
+
+    async def report_missing(self, msp: str, *members: str, number: int = 1, job: str = "j1", attempt: int = 1) -> Any:
+        request = {"job": job, "round": number, "attempt": attempt, "members": list(members)}
+        return await self.submit(msp, "gateway", "training:report_missing", request)
+
+    async def recount(self, number: int = 1, job: str = "j1", msp: str = B) -> Any:
+        return await self.submit(msp, "gateway", "training:recount", {"job": job, "round": number})
 
     async def finalise(self, *attesters: str, number: int = 1, text: str = "", job: str = "j1", msp: str = B) -> Any:
         request = {

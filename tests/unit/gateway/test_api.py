@@ -65,7 +65,7 @@ def test_a_record_goes_over_the_wire_and_back() -> None:
             approval_ms=1000,
             update_ms=1000,
             attest_ms=1000,
-            optimizer=records.ServerOptimizer(name="adam", parameters={"beta1": "0.9", "v": "1"}),
+            optimizer=records.ServerOptimizer(name="adam", parameters={"beta1": "0.9", "tau": "1"}),
         ),
         datasets=(
             records.DatasetUse(dataset="AMSP/x", version=1),

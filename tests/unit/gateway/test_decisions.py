@@ -1,5 +1,7 @@
 """What a gateway decides, row by row of the states' tables, and that what it decides is what the contracts take."""
 
+from typing import Any
+
 import pytest
 from fedfabric.chaincode import records
 from fedfabric.chaincode.records import JobState, Privacy, RoundState, Verdict
@@ -18,8 +20,8 @@ BLOB = records.Blob(address="a" * 64, digest="b" * 64, size=3)
 PLAN = records.Plan(
     bundle=BLOB, model=BLOB, clip="1.0", rounds=3, approval_ms=60_000, update_ms=60_000, attest_ms=30_000
 )
-OUTCOME = records.Outcome(digest="c" * 64, model=BLOB)
-LIE = records.Outcome(digest="d" * 64, model=BLOB)
+OUTCOME = records.Outcome(digest="c" * 64, model=BLOB, summed=(A, B, C))
+LIE = records.Outcome(digest="d" * 64, model=BLOB, summed=(A, B, C))
 
 
 def owner(msp: str, *, late: bool = False) -> records.Owner:
@@ -96,6 +98,16 @@ def attestations(**said: tuple[records.Outcome, bool]) -> dict[str, records.Atte
     }
 
 
+def missing(**said: tuple[str, ...]) -> dict[str, records.Missing]:
+    return {
+        msp: records.Missing(job="job", round=1, attempt=1, msp=msp, members=members) for msp, members in said.items()
+    }
+
+
+def seen(of: records.Job, approved: dict[str, records.Decision] | None = None, **rows: Any) -> JobSituation:
+    return JobSituation(of, approved or {}, window_ms=W, **rows)
+
+
 def names(todo: Todo) -> list[str]:
     return sorted(type(action).__name__ for action in todo.actions)
 
@@ -109,7 +121,7 @@ def at(situation: JobSituation, now_ms: int, own: Own = Own(), me: str = A) -> T
 
 def test_nothing_starts_before_every_owner_has_approved() -> None:
     of = job(JobState.SUBMITTED)
-    todo = at(JobSituation(of, {A: decision(of, A), B: decision(of, B)}), OPENED)
+    todo = at(seen(of, {A: decision(of, A), B: decision(of, B)}), OPENED)
     assert todo == Todo(wake_ms=OPENED + 60_000 + 2 * W)
 
 
@@ -119,38 +131,38 @@ def test_nothing_starts_before_every_owner_has_approved() -> None:
 def test_what_is_no_approval_of_this_job_does_not_count(last: dict) -> None:
     of = job(JobState.SUBMITTED)
     rows = {A: decision(of, A), B: decision(of, B), C: decision(of, C, **last)}
-    assert not at(JobSituation(of, rows), OPENED).actions
+    assert not at(seen(of, rows), OPENED).actions
 
 
 def test_a_job_that_all_approved_is_started() -> None:
     of = job(JobState.SUBMITTED)
-    assert names(at(JobSituation(of, {msp: decision(of, msp) for msp in (A, B, C)}), OPENED)) == ["StartJob"]
+    assert names(at(seen(of, {msp: decision(of, msp) for msp in (A, B, C)}), OPENED)) == ["StartJob"]
 
 
 def test_a_job_that_is_not_approved_in_time_is_aborted_two_windows_later() -> None:
     of = job(JobState.SUBMITTED)
     over = of.approve_until_ms + 2 * W
-    assert not at(JobSituation(of), over - 1).actions
-    assert names(at(JobSituation(of), over)) == ["AbortJob"]
+    assert not at(seen(of), over - 1).actions
+    assert names(at(seen(of), over)) == ["AbortJob"]
 
 
 @pytest.mark.parametrize("state", [JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, JobState.ABORTED])
 def test_nothing_is_done_for_a_job_that_has_ended(state: JobState) -> None:
-    assert at(JobSituation(job(state), round=opened()), OPENED + 10**9) == Todo()
+    assert at(seen(job(state), round=opened()), OPENED + 10**9) == Todo()
 
 
 # -- an open round
 
 
 def test_a_member_trains_and_then_commits_what_it_has_stored() -> None:
-    situation = JobSituation(job(), round=opened())
+    situation = seen(job(), round=opened())
     assert names(at(situation, OPENED)) == ["Train"]
     assert names(at(situation, OPENED, Own(update=True))) == ["CommitUpdate"]
-    assert not at(JobSituation(job(), round=opened(), updates=updates(A)), OPENED, Own(update=True)).actions
+    assert not at(seen(job(), round=opened(), updates=updates(A)), OPENED, Own(update=True)).actions
 
 
 def test_nobody_trains_past_the_deadline_or_without_trainers_or_after_giving_up() -> None:
-    situation = JobSituation(job(), round=opened())
+    situation = seen(job(), round=opened())
     assert not at(situation, UPDATE_UNTIL).actions
     assert not at(situation, OPENED, Own(trains=False)).actions
     assert not at(situation, OPENED, Own(failed=frozenset({"train"}))).actions
@@ -158,14 +170,14 @@ def test_nobody_trains_past_the_deadline_or_without_trainers_or_after_giving_up(
 
 
 def test_a_round_is_closed_when_the_whole_cohort_is_in() -> None:
-    assert names(at(JobSituation(job(), round=opened(), updates=updates(A, B, C)), OPENED)) == ["CloseRound"]
+    assert names(at(seen(job(), round=opened(), updates=updates(A, B, C)), OPENED)) == ["CloseRound"]
 
 
 def test_a_round_waits_for_its_deadline_and_two_windows() -> None:
-    situation = JobSituation(job(), round=opened(), updates=updates(A, B))
+    situation = seen(job(), round=opened(), updates=updates(A, B))
     assert at(situation, UPDATE_UNTIL + 2 * W - 1) == Todo(wake_ms=UPDATE_UNTIL + 2 * W)
     assert names(at(situation, UPDATE_UNTIL + 2 * W)) == ["CloseRound"]
-    lonely = JobSituation(job(), round=opened(), updates=updates(A))
+    lonely = seen(job(), round=opened(), updates=updates(A))
     assert names(at(lonely, UPDATE_UNTIL + 2 * W)) == ["AbortRound"]
 
 
@@ -173,7 +185,7 @@ def test_a_round_waits_for_its_deadline_and_two_windows() -> None:
 
 
 def test_a_member_sums_then_evaluates_then_attests() -> None:
-    situation = JobSituation(job(), round=closed())
+    situation = seen(job(), round=closed())
     assert names(at(situation, OPENED)) == ["Aggregate"]
     assert names(at(situation, OPENED, Own(outcome=True))) == ["Evaluate"]
     assert names(at(situation, OPENED, Own(outcome=True, verdict=True))) == ["Attest"]
@@ -181,38 +193,38 @@ def test_a_member_sums_then_evaluates_then_attests() -> None:
 
 
 def test_a_member_that_was_not_counted_attests_too() -> None:
-    assert names(at(JobSituation(job(), round=closed((B, C))), OPENED)) == ["Aggregate"]
+    assert names(at(seen(job(), round=closed((B, C))), OPENED)) == ["Aggregate"]
 
 
 def test_a_round_is_final_when_all_that_were_counted_agree() -> None:
     rows = attestations(AMSP=(OUTCOME, True), BMSP=(OUTCOME, True), CMSP=(OUTCOME, True))
-    todo = at(JobSituation(job(), round=closed(), attestations=rows), OPENED)
+    todo = at(seen(job(), round=closed(), attestations=rows), OPENED)
     assert list(todo.actions) == [decisions.FinaliseRound("job", 1, 1, OUTCOME.digest, (A, B, C))]
 
 
 def test_a_lie_does_not_hold_a_round_up_and_is_not_among_what_carries_it() -> None:
     rows = attestations(AMSP=(OUTCOME, True), BMSP=(LIE, True), CMSP=(OUTCOME, True))
-    todo = at(JobSituation(job(), round=closed(), attestations=rows), OPENED)
+    todo = at(seen(job(), round=closed(), attestations=rows), OPENED)
     assert list(todo.actions) == [decisions.FinaliseRound("job", 1, 1, OUTCOME.digest, (A, C))]
 
 
 def test_a_quorum_waits_for_a_counted_member_until_the_deadline_and_two_windows() -> None:
     rows = attestations(AMSP=(OUTCOME, True), BMSP=(OUTCOME, True))
-    situation = JobSituation(job(), round=closed(), attestations=rows)
+    situation = seen(job(), round=closed(), attestations=rows)
     assert at(situation, OPENED) == Todo(wake_ms=ATTEST_UNTIL + 2 * W)
     assert names(at(situation, ATTEST_UNTIL + 2 * W)) == ["FinaliseRound"]
 
 
 def test_nobody_waits_for_a_member_that_was_not_counted() -> None:
     rows = attestations(AMSP=(OUTCOME, True), BMSP=(OUTCOME, True))
-    assert names(at(JobSituation(job(), round=closed((A, B)), attestations=rows), OPENED)) == ["FinaliseRound"]
+    assert names(at(seen(job(), round=closed((A, B)), attestations=rows), OPENED)) == ["FinaliseRound"]
 
 
 def test_a_round_is_aborted_as_soon_as_no_outcome_can_win() -> None:
     rows = attestations(AMSP=(OUTCOME, False), BMSP=(LIE, True), CMSP=(OUTCOME, True))
-    assert names(at(JobSituation(job(), round=closed(), attestations=rows), OPENED)) == ["AbortRound"]
+    assert names(at(seen(job(), round=closed(), attestations=rows), OPENED)) == ["AbortRound"]
     undecided = attestations(AMSP=(OUTCOME, True), BMSP=(LIE, True))
-    situation = JobSituation(job(), round=closed(), attestations=undecided)
+    situation = seen(job(), round=closed(), attestations=undecided)
     assert not at(situation, OPENED).actions
     assert names(at(situation, ATTEST_UNTIL + 2 * W)) == ["AbortRound"]
 
@@ -220,14 +232,59 @@ def test_a_round_is_aborted_as_soon_as_no_outcome_can_win() -> None:
 def test_equal_digests_with_other_models_are_not_one_outcome() -> None:
     other = OUTCOME.model_copy(update={"model": BLOB.model_copy(update={"address": "f" * 64})})
     rows = attestations(AMSP=(OUTCOME, True), BMSP=(other, True), CMSP=(other, False))
-    assert names(at(JobSituation(job(), round=closed(), attestations=rows), OPENED)) == ["AbortRound"]
+    assert names(at(seen(job(), round=closed(), attestations=rows), OPENED)) == ["AbortRound"]
+
+
+PATIENCE = ATTEST_UNTIL - PLAN.attest_ms // 2
+
+
+def test_a_member_says_half_way_whose_updates_it_cannot_get_and_goes_on_asking() -> None:
+    situation = seen(job(), round=closed())
+    lacking = Own(lacking=frozenset({C, B}))
+    assert at(situation, PATIENCE - 1, lacking) == Todo({decisions.Aggregate("job", 1, 1): 0}, PATIENCE)
+    assert at(situation, PATIENCE, lacking).actions == {
+        decisions.Aggregate("job", 1, 1): 0,
+        decisions.ReportMissing("job", 1, 1, (B, C)): 0,
+    }
+    assert names(at(situation, PATIENCE)) == ["Aggregate"]
+    assert names(at(seen(job(), round=closed(), missing=missing(AMSP=(C,))), PATIENCE, lacking)) == ["Aggregate"]
+    assert names(at(situation, PATIENCE, Own(outcome=True, lacking=frozenset({C})))) == ["Evaluate"]
+    assert not at(situation, ATTEST_UNTIL, lacking).actions
+
+
+def test_a_round_goes_on_without_what_a_quorum_cannot_get() -> None:
+    own = Own(failed=frozenset({"aggregate"}))
+    alone = seen(job(), round=closed(), missing=missing(AMSP=(C,)))
+    assert not at(alone, PATIENCE, own).actions
+    rows = missing(AMSP=(C,), BMSP=(B, C))
+    assert names(at(seen(job(), round=closed(), missing=rows), PATIENCE, own)) == ["Recount"]
+    agreed = attestations(AMSP=(OUTCOME, True), BMSP=(OUTCOME, True))
+    waiting = seen(job(), round=closed(), missing=rows, attestations=agreed)
+    assert not at(waiting, PATIENCE, own).actions
+    assert names(at(waiting, ATTEST_UNTIL + 2 * W, own)) == ["FinaliseRound"]
+
+
+def test_a_round_is_not_counted_anew_below_its_quorum() -> None:
+    own = Own(failed=frozenset({"aggregate"}))
+    situation = seen(job(), round=closed(), missing=missing(AMSP=(B, C), BMSP=(B, C)))
+    assert not at(situation, PATIENCE, own).actions
+    assert names(at(situation, ATTEST_UNTIL + 2 * W, own)) == ["AbortRound"]
+
+
+def test_a_deadline_is_over_by_the_larger_of_the_window_then_and_now() -> None:
+    rows = updates(A, B)
+    raised = JobSituation(job(), window_ms=3 * W, round=opened(), updates=rows)
+    assert not at(raised, UPDATE_UNTIL + 6 * W - 1, me="DMSP").actions
+    assert names(at(raised, UPDATE_UNTIL + 6 * W)) == ["CloseRound"]
+    lowered = JobSituation(job(), window_ms=W // 2, round=opened(), updates=rows)
+    assert not at(lowered, UPDATE_UNTIL + 2 * W - 1).actions
 
 
 # -- whose turn it is
 
 
 def test_one_acts_at_once_and_the_others_in_turn() -> None:
-    situation = JobSituation(job(), round=opened(), updates=updates(A, B, C))
+    situation = seen(job(), round=opened(), updates=updates(A, B, C))
     waits = [next(iter(at(situation, OPENED, me=me).actions.values())) for me in (A, B, C, "submitter")]
     assert sorted(waits) == [0, STAGGER, 2 * STAGGER, 3 * STAGGER]
     assert waits[3] == 3 * STAGGER
@@ -242,12 +299,13 @@ def test_one_acts_at_once_and_the_others_in_turn() -> None:
     ),
     now_ms=st.integers(OPENED, ATTEST_UNTIL + 5 * W),
     own=st.builds(Own, update=st.booleans(), outcome=st.booleans(), verdict=st.booleans()),
+    missed=st.dictionaries(st.sampled_from([A, B, C]), st.sampled_from([(A,), (C,), (B, C)])),
 )
-def test_all_gateways_want_the_same_end_of_a_round(committed, state, said, now_ms, own) -> None:
+def test_all_gateways_want_the_same_end_of_a_round(committed, state, said, now_ms, own, missed) -> None:
     current = opened() if state is RoundState.OPEN else closed(tuple(sorted(committed)) or (A, B))
     rows = attestations(**said) if state is RoundState.CLOSED else {}
-    situation = JobSituation(job(), round=current, updates=updates(*committed), attestations=rows)
-    common = (decisions.CloseRound, decisions.AbortRound, decisions.FinaliseRound)
+    situation = seen(job(), round=current, updates=updates(*committed), attestations=rows, missing=missing(**missed))
+    common = (decisions.CloseRound, decisions.AbortRound, decisions.FinaliseRound, decisions.Recount)
     wanted = [
         {action for action in at(situation, now_ms, own, me).actions if isinstance(action, common)} for me in (A, B, C)
     ]

@@ -221,7 +221,7 @@ async def test_other_organisations_jobs_are_left_to_them(tmp_path: Path) -> None
 def test_a_verdict_that_was_given_up_is_no_acceptance(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
         blob = Blob(address="a" * 64, digest="b" * 64, size=3)
-        journal.store_outcome("job", 1, 1, Outcome(digest="c" * 64, model=blob))
+        journal.store_outcome("job", 1, 1, Outcome(digest="c" * 64, model=blob, summed=("AMSP",)))
         stage = object.__new__(Driver)
         stage._journal = journal
         stage._trouble = {}

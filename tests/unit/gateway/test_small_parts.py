@@ -69,7 +69,7 @@ def said(samples: int, accept: bool = True, **metrics: int) -> Attestation:
         round=1,
         attempt=1,
         msp="AMSP",
-        outcome=Outcome(digest="c" * 64, model=BLOB),
+        outcome=Outcome(digest="c" * 64, model=BLOB, summed=("AMSP",)),
         accept=accept,
         samples=samples,
         metrics=metrics,
@@ -169,7 +169,7 @@ def test_the_first_update_stored_is_the_one_that_counts(tmp_path: Path) -> None:
 
 
 def test_the_journal_outlives_its_process(tmp_path: Path) -> None:
-    outcome = Outcome(digest="c" * 64, model=BLOB)
+    outcome = Outcome(digest="c" * 64, model=BLOB, summed=("AMSP",))
     verdict = StoredAttestation(accept=False, samples=3, metrics={"loss": 2})
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.store_act(Act("update job 1 1", "tx", b"envelope"))

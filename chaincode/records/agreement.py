@@ -1,9 +1,10 @@
 """What a round's attestations add up to. Pure: the same rows give the same answer everywhere."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .records import Attestation, AttestationSummary, Outcome
+from .training import Attestation, AttestationSummary, Missing, Outcome
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ def out_of_reach(found: Sequence[Camp], quorum: int, silent: int) -> bool:
     """Whether no outcome can reach the quorum, even if the ``silent`` members all accepted the same one."""
     best = max((camp.accepting for camp in found), default=0)
     return best + silent < quorum
+
+
+def missed(rows: Sequence[Missing], quorum: int) -> tuple[str, ...]:
+    """The members whose updates at least a quorum can't get, in the order of MSP ids."""
+    named = Counter(msp for row in rows for msp in row.members)
+    return tuple(sorted(msp for msp, times in named.items() if times >= quorum))
 
 
 def summaries(attestations: Sequence[Attestation]) -> tuple[AttestationSummary, ...]:
