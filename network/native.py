@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from .supervisor import KEEP, LOCK, LOGS, MAXIMUM_LINE_BYTES, folder_address, li
 from .together import together
 
 READY_SECONDS = 30.0
+ANSWER_SECONDS = READY_SECONDS + 15.0
+"""Until a supervisor that does not answer is given up; what it is asked to do is bounded by itself."""
+_POLL_SECONDS = 0.01
 # What a process inherits from the command's environment; everything else is its own.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -154,7 +158,7 @@ class NativeRuntime:
         if await self._alive():
             with contextlib.suppress(ConnectionError):
                 await self._ask(op="shutdown")
-            await asyncio.to_thread(_until_released, self._home / LOCK)
+            await _until_released(self._home / LOCK)
         self._release()
 
     async def _require(self, name: str) -> None:
@@ -179,9 +183,12 @@ class NativeRuntime:
     async def _ask(self, **request: object) -> dict[str, Any]:
         reader, writer = await self._connect()
         try:
-            writer.write(json.dumps(request).encode() + b"\n")
-            await writer.drain()
-            line = await reader.readline()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(json.dumps(request).encode() + b"\n")
+                await writer.drain()
+                line = await reader.readline()
+        except TimeoutError as error:
+            raise _silent(self._home) from error
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
@@ -226,10 +233,26 @@ def port_holder(port: int) -> str:
     return "another user's process"
 
 
-def _until_released(lock: Path) -> None:
-    """Wait until the supervisor is gone: it holds this lock as long as it lives, and its own end is bounded."""
+async def _until_released(lock: Path) -> None:
+    """Wait until the supervisor is gone: it holds this lock as long as it lives."""
+    deadline = time.monotonic() + ANSWER_SECONDS
     with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _silent(lock.parent) from None
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
+
+
+def _silent(home: Path) -> ProcessError:
+    return ProcessError(
+        f"the supervisor of {home} has not answered for {ANSWER_SECONDS:g} s: end the process "
+        f"'fedfabric.network.supervisor {home}', then 'network up'"
+    )
 
 
 def _inherited() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from fedfabric.network import PortError, ProcessError
-from fedfabric.network.native import NativeRuntime
+from fedfabric.network.native import NativeRuntime, _until_released
 from fedfabric.network.runtime import ProcessSpec
 from fedfabric.network.state import allocate_ports
 
@@ -257,6 +258,31 @@ async def test_a_supervisor_whose_owner_dies_before_its_first_word_ends(tmp_path
     os.close(owner)
     await until(lambda: not (tmp_path / "supervisor.sock").exists())
     assert "the owner went away" in (tmp_path / "logs" / "supervisor.log").read_text()
+
+
+async def test_a_supervisor_that_does_not_answer_is_given_up_by_name(runtime, monkeypatch):
+    await runtime.open()
+    await runtime.start([server(runtime, "one")])
+    supervisor = psutil.Process((await runtime.states())["one"].pid).parent()
+    monkeypatch.setattr("fedfabric.network.native.ANSWER_SECONDS", 0.2)
+    supervisor.suspend()
+    try:
+        for question in (runtime.states(), runtime.close()):
+            with pytest.raises(ProcessError, match=r"has not answered for 0\.2 s: end the process"):
+                await asyncio.wait_for(question, 10)
+    finally:
+        supervisor.resume()
+    monkeypatch.undo()
+    assert (await runtime.states())["one"].pid
+
+
+async def test_a_supervisor_that_does_not_end_is_given_up_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedfabric.network.native.ANSWER_SECONDS", 0.2)
+    with (tmp_path / "supervisor.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ProcessError, match=r"has not answered for 0\.2 s"):
+            await asyncio.wait_for(_until_released(tmp_path / "supervisor.lock"), 10)
+    await asyncio.wait_for(_until_released(tmp_path / "supervisor.lock"), 10)
 
 
 async def test_a_crash_loop_slows_down(runtime):
