@@ -106,13 +106,16 @@ class NativeRuntime:
         await together(self._start(process) for process in processes)
 
     async def _start(self, process: ProcessSpec) -> None:
-        command = process.command
+        command, environment = process.command, {**_inherited(), **process.environment}
         if command[0] in {"peer", "orderer"}:
             command = (str(self._prepared.program(command[0])), *command[1:])
+            # A peer knows the builder's place from core.yaml, which it reads at its start alone; here it shows who is to
+            # be started anew when that place has changed.
+            environment["FEDFABRIC_BUILDER"] = self.builder
         description = {
             "name": process.name,
             "command": list(interpreter_command(command)),
-            "environment": {**_inherited(), **process.environment},
+            "environment": environment,
             "folder": str(process.folder),
             "ports": list(process.ports),
         }

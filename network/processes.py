@@ -214,9 +214,6 @@ def peer_process(home: Path, runtime: Runtime, place: Place, spec: NetworkSpec) 
             # How long a peer bears an orderer that sends no blocks while others send their headers; Fabric's own 30 s
             # stall a round whenever one orderer falls behind.
             "CORE_PEER_DELIVERYCLIENT_BLOCKCENSORSHIPTIMEOUTKEY": "2s",
-            # The peer knows this place from core.yaml, and reads that at its start alone; here it shows who is to be
-            # started anew when the place has changed.
-            "FEDFABRIC_BUILDER": runtime.builder,
             "CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG": json.dumps({"file": f"{inside}/{_BUILDER_FILE}"}),
         },
     )

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from fedfabric.network import PortError, ProcessError
 from fedfabric.network.native import NativeRuntime, _until_released
+from fedfabric.network.programs import Programs
 from fedfabric.network.runtime import ProcessSpec
 from fedfabric.network.state import allocate_ports
 
@@ -154,6 +155,23 @@ async def test_what_runs_as_specified_is_left_alone_and_what_changed_is_started_
     await runtime.start([changed])
     assert (await runtime.states())["one"].pid != first.pid
     assert not alive(first.pid)
+
+
+async def test_a_peer_whose_builder_alone_has_moved_is_started_anew(runtime, tmp_path):
+    peer = tmp_path / "peer"
+    peer.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{LISTEN}\nsignal.pause()' $1\n")
+    peer.chmod(0o755)
+    runtime._programs = Programs(tmp_path, tmp_path / "old", tmp_path)
+    await runtime.open()
+    port = allocate_ports(["one"])["one"]
+    spec = ProcessSpec("one", "peer", ("peer", str(port)), {}, runtime._home, (port,))
+    await runtime.start([spec])
+    first = (await runtime.states())["one"]
+    await runtime.start([spec])
+    assert (await runtime.states())["one"] == first
+    runtime._programs = Programs(tmp_path, tmp_path / "new", tmp_path)
+    await runtime.start([spec])
+    assert (await runtime.states())["one"].pid != first.pid
 
 
 async def test_stopped_processes_stay_down_and_can_be_restarted_or_removed(runtime):
