@@ -109,8 +109,8 @@ class NativeRuntime:
         command, environment = process.command, {**_inherited(), **process.environment}
         if command[0] in {"peer", "orderer"}:
             command = (str(self._prepared.program(command[0])), *command[1:])
-            # A peer knows the builder's place from core.yaml, which it reads at its start alone; here it shows who is to
-            # be started anew when that place has changed.
+            # A peer knows the builder's place from core.yaml, which it reads at its start alone; here it shows who is
+            # to be started anew when that place has changed.
             environment["FEDFABRIC_BUILDER"] = self.builder
         description = {
             "name": process.name,
