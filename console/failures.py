@@ -255,7 +255,7 @@ REMEDIES = {
     "NOT_A_MEMBER": "give --profile of a member of the consortium; fedfabric network add-org admits one",
     "NOT_A_PARTICIPANT": "give --profile of an organisation that has a part in the job: fedfabric job show JOB",
     # of requests
-    "MALFORMED": "see that fedfabric --version is the members' version; the message says what can't be read",
+    "MALFORMED": "give plain text (UTF-8) and whole numbers; see the command's --help",
     "MALFORMED_REQUEST": "correct what the message names; see the command's --help",
     "TOO_LARGE": "shorten what the message names",
     "UNKNOWN_FIELD": "update the chaincode: fedfabric --version knows a field that the members' contracts do not",

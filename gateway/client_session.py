@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from pydantic import ValidationError
@@ -72,11 +74,9 @@ class Session:
         self.limits = limits
         certificate, key = _read(profile.certificate, "certificate"), _read(profile.key, "key")
         roots = _read(profile.trust_roots, "trust_roots")
-        try:
-            self.identity = Identity(profile.msp_id, certificate)
-            self._signer = signer or private_key_signer(key)
-        except InvalidIdentityError as error:
-            raise ConfigurationError(f"key: {error}") from error
+        self.identity = Identity(profile.msp_id, certificate)
+        own = _checked(profile, self.identity, key, roots)
+        self._signer = signer or own
         options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", limits.message_bytes),
@@ -294,6 +294,29 @@ def _of_details(status: status_pb2.Status) -> ApiError | None:
                 transaction_id=information.metadata.get("transaction_id", ""),
             )
     return None
+
+
+def _checked(profile: Profile, identity: Identity, key: bytes, roots: bytes) -> Signer:
+    """The profile's own signer. Finds in its files what gRPC would refuse with words that name none of them.
+
+    Raises:
+        ConfigurationError: one of them is not what it should be, or the key is another certificate's.
+    """
+    try:
+        x509.load_pem_x509_certificates(roots)
+    except ValueError as error:
+        raise ConfigurationError(f"profile, trust_roots: {profile.trust_roots} holds no certificate (PEM)") from error
+    try:
+        certified = identity.x509.public_key()
+    except InvalidIdentityError as error:
+        raise ConfigurationError(f"profile, certificate: {profile.certificate}: {error}") from error
+    try:
+        own = private_key_signer(key)
+    except InvalidIdentityError as error:
+        raise ConfigurationError(f"profile, key: {profile.key}: {error}") from error
+    if load_pem_private_key(key, None).public_key() != certified:
+        raise ConfigurationError(f"profile, key: {profile.key} is not the key of {profile.certificate}")
+    return own
 
 
 def _read(path: Any, what: str) -> bytes:
