@@ -10,70 +10,30 @@ counts. That all do the same work is checked: the final models agree.
 import asyncio
 import statistics
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from fedfabric.aggregation import TensorFile, to_arrays
-from fedfabric.chaincode.records import DatasetUse, Plan, ServerOptimizer, SubmitJob
-from fedfabric.fabric.client import EndorseError
-from fedfabric.gateway import JobReport
+from fedfabric.chaincode.records import DatasetUse
 from fedfabric.network.network import Network
 from fedfabric.network.pytest_plugin import bft_specification
 from fedfabric.network.specification import ChaincodeSpec
-from fedfabric.tests.network.gateway.house import ORGANISATIONS, House
+from fedfabric.tests.network.gateway.house import ORGANISATIONS
 from fedfabric.trainers import build_bundle
 
 from .digits import HOLDOUT, MEMBERS, PLAN, ROUNDS, SEED, TRAIN, deal
 from .figures import Report, at_most
 from .job_flower import Baseline, apart, flower, sequential
 from .job_work import JOB, initial_model
+from .standing import MILLION, PARTS, JobError, Run, Standing
 
 RUNS = 3
 CLIP = "0.25"
 MOST_APART = 0.15
-SECONDS = 900
-MILLION = 1_000_000
 
 
-class JobError(Exception):
-    """A job did not finish, or did other work than the baselines."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A job that ran.
-
-    Attributes:
-        whole: seconds from its submission to the fetched model.
-        rounds: seconds of each round, by the ledger's time.
-        parts: seconds of each round's slowest training, transfer, aggregation and evaluation.
-        model: the final model's arrays.
-        accuracy: over all members' hold-outs.
-    """
-
-    whole: float
-    rounds: tuple[float, ...]
-    parts: dict[str, tuple[float, ...]]
-    model: dict[str, np.ndarray]
-    accuracy: float
-
-
-class Digits(House):
+class Digits(Standing):
     """The three organisations, each with its digits registered."""
 
     uses: tuple[DatasetUse, ...] = ()
-
-    async def found(self) -> None:
-        """Found the consortium; again while a peer has not seen all approvals yet."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                try:
-                    return await super().found()
-                except EndorseError as error:
-                    if "QUORUM_MISSING" not in str(error):
-                        raise
 
     async def register_digits(self, folders: list[Path]) -> None:
         """Register every member's digits and grant the first organisation their use."""
@@ -96,47 +56,9 @@ class Digits(House):
             uses.append(DatasetUse(dataset=dataset.id, version=1, grant=grant))
         self.uses = tuple(uses)
 
-    async def run(self, job: str, rounds: int) -> Run:
-        """Submit, approve, wait for and fetch a job.
-
-        Raises:
-            JobError: it did not finish.
-        """
-        scientist = await self.client(ORGANISATIONS[0], "scientist")
-        began = time.perf_counter()
-        plan = await scientist.blobs.upload_plan(build_bundle(PLAN).to_bytes())
-        model = await scientist.models.initialise(plan, seed=SEED)
-        terms = Plan(
-            bundle=plan,
-            model=model,
-            rounds=rounds,
-            clip=CLIP,
-            approval_ms=600_000,
-            update_ms=600_000,
-            attest_ms=600_000,
-            optimizer=ServerOptimizer(name="sgd", parameters={"learning_rate": "1.0"}),
-        )
-        submitted = await scientist.jobs.submit(SubmitJob(id=job, plan=terms, datasets=self.uses, budget="0"))
-        await asyncio.gather(*(self.approve(submitted, organisation) for organisation in ORGANISATIONS))
-        report = await self.ended(ORGANISATIONS[0], job, SECONDS)
-        if report.job.state.value != "finished":
-            raise JobError(f"{job} ended as {report.job.state.value}: {report.job.reason}")
-        fetched = self.folder / f"{job}.safetensors"
-        await scientist.models.fetch(job, fetched)
-        whole = time.perf_counter() - began
-        with TensorFile(fetched) as tensors:
-            arrays = to_arrays(tensors)
-        return Run(whole, *_rounds(report), arrays, report.rounds[-1].metrics["accuracy"] / MILLION)
-
-
-def _rounds(report: JobReport) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
-    seconds = tuple((one.ended_ms - one.opened_ms) / 1000 for one in report.rounds)
-    parts: dict[str, list[float]] = {"training": [], "transfer": [], "aggregation": [], "evaluation": []}
-    for one in report.rounds:
-        rows = [*one.updates, *one.attestations]
-        for part, found in parts.items():
-            found.append(max((row.metrics.get(f"time.{part}", 0) for row in rows), default=0) / MILLION)
-    return seconds, {part: tuple(found) for part, found in parts.items()}
+    async def learn(self, job: str, rounds: int) -> Run:
+        """Run a job over all digits."""
+        return await self.run(job, build_bundle(PLAN), self.uses, rounds=rounds, clip=CLIP, seed=SEED)
 
 
 async def _ours(folder: Path, folders: list[Path]) -> list[Run]:
@@ -150,8 +72,8 @@ async def _ours(folder: Path, folders: list[Path]) -> list[Run]:
         await house.register_digits(folders)
         # Seeds follow from the job's id, so only one job does exactly the baselines' work: the first that is timed.
         # One before it lets every zygote import PyTorch, which is part of a network that stands.
-        await house.run("warm-up", 1)
-        return [await house.run(JOB if index == 0 else f"{JOB}-{index}", ROUNDS) for index in range(RUNS)]
+        await house.learn("warm-up", 1)
+        return [await house.learn(JOB if index == 0 else f"{JOB}-{index}", ROUNDS) for index in range(RUNS)]
 
 
 def _steady(seconds: tuple[float, ...]) -> float:
@@ -190,7 +112,7 @@ def run() -> Report:
     for threads, one in loops.items():
         report.add(f"plain loop, {threads} threads: round", one.steady, "s")
         report.add(f"plain loop, {threads} threads: whole", one.whole, "s")
-    for part in ("training", "transfer", "aggregation", "evaluation"):
+    for part in PARTS:
         report.add(f"of a steady round: slowest {part}", [_steady(one.parts[part]) for one in ours], "s")
     ledger = [
         statistics.median(
@@ -199,7 +121,7 @@ def run() -> Report:
         for one in ours
     ]
     report.add("of a steady round: the ledger and waiting", ledger, "s")
-    report.add("accuracy on all hold-outs", [one.accuracy for one in ours], "")
+    report.add("accuracy on all hold-outs", [one.report.rounds[-1].metrics["accuracy"] / MILLION for one in ours], "")
     report.notes.append(
         f"{len(MEMBERS)} members, {TRAIN} digits and {HOLDOUT} held out each, {ROUNDS} rounds. The models of the job "
         f"and of Flower are {_apart(ours[0], fastest):.2%} of their way apart (Flower's accuracy "
