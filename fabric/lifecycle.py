@@ -36,6 +36,7 @@ _OK: Final = 200
 _LIFECYCLE: Final = "_lifecycle"
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.25
+_LONGEST_TEXT: Final = 4000
 
 CHANNEL_ENDORSEMENT: Final = "/Channel/Application/Endorsement"
 """The channel's own policy: a majority of the organisations, whoever they are by then."""
@@ -46,10 +47,11 @@ class LifecycleError(Exception):
 
     Attributes:
         step: the function that was called.
-        text: the peer's own message.
+        text: the peer's own message, of which 4,000 characters are kept.
     """
 
     def __init__(self, step: str, text: str) -> None:
+        text = text[:_LONGEST_TEXT]
         super().__init__(f"{step}: {text}")
         self.step = step
         self.text = text

@@ -165,6 +165,13 @@ class TestJoining:
         assert (await administration.block("four", 3)).header.number == 3
         assert (await administration.configuration_block("four")).header.number == 3
 
+    async def test_a_refusal_of_a_megabyte_is_cut_short(self, peer, administration):
+        peer.answers["JoinChain"] = lambda _: "no " * 1_000_000
+        with pytest.raises(LifecycleError) as caught:
+            await administration.join(b"genesis")
+        assert len(caught.value.text) == 4000
+        assert len(str(caught.value)) < 4100
+
     async def test_an_answer_in_an_unknown_form_is_an_error(self, peer, administration):
         peer.answers["GetChannels"] = lambda: b"\xff"
         with pytest.raises(LifecycleError, match="GetChannels: the answer is not a protos"):
@@ -377,10 +384,8 @@ class TestBroadcasting:
             await broadcast([await serve(orderer)], common_pb2.Envelope(payload=b"p"))
         assert not caught.value.certain
 
-    async def test_gives_up_at_its_deadline_and_says_that_it_does_not_know(self, serve):
-        channel = await serve(Orderer())
+    async def test_gives_up_at_its_deadline_and_says_that_it_does_not_know(self):
         nobody = grpc.aio.insecure_channel("127.0.0.1:1")
-        del channel
         with pytest.raises(BroadcastError) as caught:
             await asyncio.wait_for(broadcast([nobody], common_pb2.Envelope(payload=b"p"), deadline_s=0.3), 10)
         await nobody.close()
