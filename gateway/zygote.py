@@ -166,8 +166,11 @@ class _Process:
     async def _read(self) -> None:
         try:
             while line := await self._reader.readline():
-                self._take(json.loads(line))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                answer = json.loads(line)
+                if not isinstance(answer, dict):
+                    raise TypeError("the answer is not an object")  # noqa: TRY301 - ends as the others do
+                self._take(answer)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             log.warning("zygote.broke_protocol", pid=self.pid, error=type(error).__name__)
             self.kill()
         finally:

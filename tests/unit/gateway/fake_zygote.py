@@ -38,6 +38,10 @@ def main() -> None:  # noqa: C901 - a case for each way to behave
                 say({"id": name, "ok": False, "error": {"code": "PLAN_FAILED", "text": "as told"}})
             case "nonsense":
                 say(b"no json\n")
+            case "no object":
+                say([name])
+            case "deep":
+                say(b"[" * 100_000 + b"\n")
             case "no reason":
                 say({"id": name, "ok": False})
             case "die":

@@ -49,7 +49,7 @@ async def test_a_failure_keeps_its_code(zygote: Zygote) -> None:
         await zygote.run("no reason", seconds=5)
 
 
-@pytest.mark.parametrize("death", ["die", "nonsense", "endless line"])
+@pytest.mark.parametrize("death", ["die", "nonsense", "no object", "deep", "endless line"])
 async def test_a_process_that_dies_or_babbles_is_started_again(zygote: Zygote, death: str) -> None:
     await zygote.start()
     before = zygote.pid
