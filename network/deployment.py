@@ -26,7 +26,7 @@ ATTEMPT_SECONDS = 10.0
 _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED})
 UNKNOWN_FUNCTION = "network-readiness"
 """Asked of chaincodes without a probe: that the chaincode refuses it shows that it answers."""
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.02
 
 
 def definition(chaincode: ChaincodeSpec, sequence: int = 1) -> Definition:

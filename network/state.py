@@ -118,9 +118,9 @@ def allocate_ports(names: Iterable[str], taken: Iterable[int] = ()) -> Mapping[s
     refused = listening_ports().union(taken)
     candidates = [port for port in range(_LOWEST_PORT, upper) if port not in refused]
     chosen: dict[str, int] = {}
-    for port in random.SystemRandom().sample(candidates, len(candidates)):
-        if len(chosen) == len(names):
-            break
+    chance = random.SystemRandom()
+    while candidates and len(chosen) < len(names):
+        port = candidates.pop(chance.randrange(len(candidates)))
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))
