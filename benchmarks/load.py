@@ -1,7 +1,8 @@
 """Load by our client: the same work, in the same shape, as node/load.mjs; `python -m fedfabric.benchmarks.load FILE`.
 
-FILE holds Settings as JSON, one line of JSON is printed. With a step, one half of the work is measured alone, on
-requests that were made and signed beforehand: endorsing, or ordering and committing what is already endorsed.
+FILE holds Settings as JSON, one line of JSON is printed. With a step, one half of the work is measured alone:
+endorsing, or ordering and committing what is already endorsed. Its requests were made and signed beforehand, and
+commits are read from one stream of blocks: of a client's own work only gRPC's is in it.
 """
 
 import asyncio
@@ -12,13 +13,28 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from fedfabric.fabric.client import Contract, Identity, Transaction, connect, open_channel, private_key_signer
+import grpc
+from fabric_protos.gateway import gateway_pb2, gateway_pb2_grpc
+from fabric_protos.peer import events_pb2
+from fedfabric.fabric.client import (
+    Contract,
+    Events,
+    Identity,
+    Network,
+    Proposal,
+    Transaction,
+    ValidationCode,
+    connect,
+    open_channel,
+    private_key_signer,
+)
 
 if TYPE_CHECKING:
-    from fedfabric.network import Network
+    from fedfabric.network import Network as RunningNetwork
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Settings:
     files: tuple[bytes, bytes, bytes] = field(default=(b"", b"", b""), repr=False)
 
     @classmethod
-    async def of(cls, network: "Network", organisation: str, chaincode: str, in_flight: int) -> Self:
+    async def of(cls, network: "RunningNetwork", organisation: str, chaincode: str, in_flight: int) -> Self:
         """The load that a user of this organisation puts on its peer."""
         member = network.organisations[organisation]
         user = await network.enrol(organisation, "load")
@@ -112,23 +128,59 @@ async def rate(in_flight: int, work: Sequence[Callable[[], Awaitable[object]]]) 
     return (last - first) / (done[last] - done[first])
 
 
-async def half(settings: Settings, contract: Contract, arguments: Callable[[], Sequence[str]]) -> dict[str, object]:
-    """Measure the step alone."""
-    proposals = [contract.propose(*arguments()) for _ in range(settings.prepared)]
-    for proposal in proposals:
-        proposal.sign()
-    if settings.step == "endorse":
-        return {"rate": await rate(settings.inFlight, [proposal.endorse for proposal in proposals])}
-    transactions = await asyncio.gather(*(proposal.endorse() for proposal in proposals))
+async def endorsing(settings: Settings, channel: grpc.aio.Channel, proposals: Sequence[Proposal]) -> float:
+    """Proposals only endorsed, per second."""
+    endorse = gateway_pb2_grpc.GatewayStub(channel).Endorse
+    requests = [
+        gateway_pb2.EndorseRequest(
+            transaction_id=proposal.transaction_id,
+            channel_id=settings.channel,
+            proposed_transaction=gateway_pb2.ProposedTransaction.FromString(proposal.bytes).proposal,
+        )
+        for proposal in proposals
+    ]
+    return await rate(settings.inFlight, [partial(endorse, each) for each in requests])
 
-    async def commit(transaction: Transaction) -> None:
-        status = await (await transaction.submit()).status()
-        if not status.successful:
-            raise RuntimeError(f"{status.transaction_id} is {status.code.name}")
 
-    for transaction in transactions:
-        transaction.sign()
-    return {"rate": await rate(settings.inFlight, [lambda each=each: commit(each) for each in transactions])}
+async def committing(
+    settings: Settings, channel: grpc.aio.Channel, network: Network, transactions: Sequence[Transaction]
+) -> float:
+    """Transactions only ordered and committed, per second; that they are is read from the peer's filtered blocks.
+
+    Raises:
+        RuntimeError: one of them is not valid.
+    """
+    submit = gateway_pb2_grpc.GatewayStub(channel).Submit
+    ended = {each.transaction_id: asyncio.get_running_loop().create_future() for each in transactions}
+
+    async def read(blocks: Events[events_pb2.FilteredBlock]) -> None:
+        waiting = set(ended)
+        while waiting:
+            for transaction in (await anext(blocks)).filtered_transactions:
+                if transaction.txid in waiting:
+                    waiting.remove(transaction.txid)
+                    ended[transaction.txid].set_result(ValidationCode(transaction.tx_validation_code))
+
+    async def commit(transaction_id: str, request: gateway_pb2.SubmitRequest) -> None:
+        await submit(request)
+        if (code := await ended[transaction_id]) is not ValidationCode.VALID:
+            raise RuntimeError(f"{transaction_id} is {code.name}")
+
+    requests = [
+        gateway_pb2.SubmitRequest(
+            transaction_id=each.transaction_id,
+            channel_id=settings.channel,
+            prepared_transaction=gateway_pb2.PreparedTransaction.FromString(each.bytes).envelope,
+        )
+        for each in transactions
+    ]
+    start = await network.height()
+    async with network.filtered_block_events(start_block=start) as blocks, asyncio.TaskGroup() as group:
+        group.create_task(read(blocks))
+        return await rate(
+            settings.inFlight,
+            [partial(commit, request.transaction_id, request) for request in requests],
+        )
 
 
 async def run(settings: Settings) -> dict[str, object]:
@@ -139,9 +191,23 @@ async def run(settings: Settings) -> dict[str, object]:
     numbers = iter(range(10**9))
     async with open_channel(settings.endpoint, roots) as channel:
         gateway = connect(channel, Identity(settings.mspId, certificate), private_key_signer(key))
-        contract = gateway.network(settings.channel).contract(settings.chaincode)
-        load = half if settings.step else submitting
-        return await load(settings, contract, lambda: ("put", f"{prefix}{next(numbers)}", value))
+        network = gateway.network(settings.channel)
+        contract = network.contract(settings.chaincode)
+
+        def arguments() -> Sequence[str]:
+            return "put", f"{prefix}{next(numbers)}", value
+
+        if not settings.step:
+            return await submitting(settings, contract, arguments)
+        proposals = [contract.propose(*arguments()) for _ in range(settings.prepared)]
+        for proposal in proposals:
+            proposal.sign()
+        if settings.step == "endorse":
+            return {"rate": await endorsing(settings, channel, proposals)}
+        transactions = await asyncio.gather(*(proposal.endorse() for proposal in proposals))
+        for transaction in transactions:
+            transaction.sign()
+        return {"rate": await committing(settings, channel, network, transactions)}
 
 
 def main(path: Path) -> None:

@@ -4,7 +4,8 @@ Puts of 256 bytes, blocks of 100 ms or 500 transactions, 16, 64 and 256 transact
 client runs as a process of its own, one after the other, in turns.
 
 The bare bound is 1 / (1/e + 1/c): e proposals per second only endorsed, c transactions per second, already endorsed and
-signed, only ordered and committed. A client that wasted nothing on one machine would reach it.
+signed, only ordered and committed, both by bare gRPC calls (see load.py). A client that did nothing but send would come
+near it; not quite reach it, since c is measured at a higher rate, at which more transactions share a block's cost.
 """
 
 import asyncio

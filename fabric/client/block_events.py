@@ -55,6 +55,11 @@ class _DeliverRequest(Generic[_Block]):
         return cls._seeking(calls, channel_name, seek(start), _number(_LAST if stop_block is None else stop_block))
 
     @classmethod
+    def from_newest(cls, calls: Calls, channel_name: str) -> Self:
+        """The unsigned question for the newest block that the peer has, and all that come after it."""
+        return cls._seeking(calls, channel_name, ab_pb2.SeekPosition(newest=ab_pb2.SeekNewest()), _number(_LAST))
+
+    @classmethod
     def _seeking(cls, calls: Calls, channel_name: str, start: ab_pb2.SeekPosition, stop: ab_pb2.SeekPosition) -> Self:
         channel_header = common_pb2.ChannelHeader(
             type=common_pb2.DELIVER_SEEK_INFO, channel_id=channel_name, tls_cert_hash=calls.tls_certificate_hash

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 import grpc
 from fabric_protos.gateway import gateway_pb2, gateway_pb2_grpc
@@ -12,6 +13,9 @@ from ..identity import Identity, Signer
 from .deadlines import Deadlines
 from .errors import CommitStatusError, EndorseError, GatewayError, SubmitError, UnsignedError
 from .slots import Slots
+
+if TYPE_CHECKING:
+    from .statuses import Statuses
 
 __all__ = ["Calls", "busy_as_unavailable", "is_busy"]
 
@@ -46,6 +50,8 @@ class Calls:
         self.tls_certificate_hash = tls_certificate_hash
         self.gateway = gateway_pb2_grpc.GatewayStub(channel)
         self.deliver = events_pb2_grpc.DeliverStub(channel)
+        # By channel name, see Statuses.of. Names come in foreign bytes too: those in use are kept, no others.
+        self.statuses: WeakValueDictionary[str, Statuses] = WeakValueDictionary()
         self._signer = signer
 
     @property
@@ -79,13 +85,14 @@ class Calls:
         await self._call(self.gateway.Submit, lambda: request, self.deadlines.submit, SubmitError, continues=True)
 
     async def commit_status(
-        self, request: gateway_pb2.SignedCommitStatusRequest, transaction_id: str
+        self, request: gateway_pb2.SignedCommitStatusRequest, transaction_id: str, waited: float
     ) -> gateway_pb2.CommitStatusResponse:
-        """Wait until a transaction is in a block."""
+        """Wait until a transaction is in a block; `waited` seconds of the deadline are gone already."""
+        deadline = self.deadlines.commit_status
         return await self._call(
             self.gateway.CommitStatus,
             lambda: request,
-            self.deadlines.commit_status,
+            None if deadline is None else deadline - waited,
             CommitStatusError,
             continues=True,
             transaction_id=transaction_id,

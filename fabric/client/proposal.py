@@ -198,6 +198,7 @@ class Proposal:
         prepared = gateway_pb2.PreparedTransaction(transaction_id=self.transaction_id, envelope=envelope)
         transaction = Transaction.from_prepared(self._calls, prepared)
         transaction.check(self.message)
+        transaction.watch()
         return transaction
 
 

@@ -11,6 +11,7 @@ from .calls import Calls
 from .commit import Commit
 from .errors import ForeignTransactionError, MalformedError, SubmitError
 from .messages import opened, transaction_headers
+from .statuses import Ended, Statuses
 
 __all__ = ["Transaction"]
 
@@ -35,6 +36,7 @@ class Transaction:
         self._prepared = prepared
         self.channel_name = channel_name
         self.result = result
+        self._ended: Ended | None = None
 
     @classmethod
     def from_prepared(cls, calls: Calls, prepared: gateway_pb2.PreparedTransaction) -> "Transaction":
@@ -118,6 +120,10 @@ class Transaction:
         if not self._prepared.envelope.signature:
             self._prepared.envelope.signature = self._calls.sign(self.message)
 
+    def watch(self) -> None:
+        """Have its end told by the stream of blocks, if there is one; to be called before it can have been sent."""
+        self._ended = Statuses.of(self._calls, self.channel_name).watch(self.transaction_id)
+
     async def submit(self) -> Commit:
         """Send it to the ordering service; sending the same transaction again is safe.
 
@@ -129,7 +135,9 @@ class Transaction:
         """
         self.sign()
         # Built first, so that nothing can fail once the transaction is on its way.
-        commit = Commit.build(self._calls, self.channel_name, self.transaction_id, self.result)
+        commit = Commit.build(
+            self._calls, self.channel_name, self.transaction_id, result=self.result, ended=self._ended
+        )
         request = gateway_pb2.SubmitRequest(
             transaction_id=self.transaction_id,
             channel_id=self.channel_name,

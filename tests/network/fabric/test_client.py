@@ -33,6 +33,7 @@ from fedfabric.fabric.client import (
     open_channel,
 )
 from fedfabric.fabric.client.calls import is_busy
+from fedfabric.fabric.client.statuses import Statuses
 from fedfabric.fabric.identity import Identity, private_key_signer
 from fedfabric.network.identities import Authority
 
@@ -115,6 +116,31 @@ async def test_a_commit_names_the_block_that_holds_the_transaction(alpha, key):
     ) as blocks:
         block = await anext(blocks)
     assert commit.transaction_id in {transaction.txid for transaction in block.filtered_transactions}
+
+
+async def test_what_the_stream_of_blocks_tells_is_what_the_peer_answers_and_what_it_reads(alpha, key):
+    gateway = alpha.connect()
+    network = gateway.network(alpha.channel_name)
+    kv = network.contract("kv")
+    shared = Statuses.of(gateway._calls, alpha.channel_name)
+    async with asyncio.timeout(60):
+        while not shared._live:  # many at once open the stream
+            await asyncio.gather(*(kv.submit("put", f"{key}/{i}", "before") for i in range(32)))
+
+    async def increment():
+        commit = await kv.submit_async("increment", key)
+        told = commit._ended
+        status = await commit.status()
+        value = int(await kv.evaluate("get", key)) if status.successful else None
+        return told, status, value
+
+    outcomes = await asyncio.gather(*(increment() for _ in range(16)))
+    for told, status, value in outcomes:
+        assert told is not None
+        assert told.result().block_number == status.block_number
+        assert status == await network.commit(status.transaction_id).status()
+        assert value is None or value >= 1
+    assert {status.successful for _, status, _ in outcomes} == {True, False}
 
 
 async def test_each_peers_refusal_is_told(alpha, members):

@@ -61,6 +61,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
         self.most_under_way = 0
         self.stamps = []  # of deliver requests, nanoseconds
         self.blocks = []  # lists of (transaction id, code, event or None)
+        self.untold = set()  # numbers of blocks whose transactions filtered blocks leave out
+        self.remaining = defaultdict(list)  # seconds to each call's deadline
         self.committed = asyncio.Condition()
         self.tamper = lambda payload: payload
         self.hold_blocks = asyncio.Event()
@@ -112,6 +114,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
     async def _serve(self, method, request, context, handle):
         self._record(method)
         self.requests[method].append(request)
+        self.remaining[method].append(context.time_remaining())
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -242,7 +245,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServicer, events_pb2_grpc.DeliverServi
         async for number, _ in self._deliver("DeliverFiltered", requests, context):
             if isinstance(number, int):
                 block = events_pb2.FilteredBlock(number=number)
-                for transaction_id, code, _ in self.blocks[number]:
+                for transaction_id, code, _ in () if number in self.untold else self.blocks[number]:
                     block.filtered_transactions.add(txid=transaction_id, tx_validation_code=int(code))
                 yield events_pb2.DeliverResponse(filtered_block=block)
             else:
