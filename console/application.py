@@ -1,5 +1,6 @@
 """The ``fedfabric`` command: its groups, and the one place where failures become a message and an exit status."""
 
+import asyncio
 import json
 import os
 import sys
@@ -84,7 +85,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone. Nor may Python try, and complain, when it flushes at its end.
         sys.stdout = _nowhere()
         return ExitCode.OUTPUT_CLOSED
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, USAGE_ERROR) and type(error).__name__ == "NoArgsIsHelpError":
             sys.stdout.write(str(error).rstrip() + "\n")
             return ExitCode.SUCCESS

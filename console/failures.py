@@ -402,6 +402,7 @@ SYSTEM = {
     errno.ENOTDIR: "a part of that path is a file; name another folder",
     errno.EADDRINUSE: "another program listens there; end it or choose another port",
     errno.ENOENT: "check the path",
+    errno.EEXIST: "name a new or empty folder",
     errno.EISDIR: "name a file, not a folder",
 }
 
@@ -411,6 +412,8 @@ def _of_system(error: BaseException) -> Failure | None:
         return None
     what = (error.strerror or str(error)).lower()
     where = str(error.filename or "")
+    if error.errno in {errno.EEXIST, errno.EISDIR}:
+        return bad_input(what, where=where, remedy=SYSTEM[error.errno])
     if error.errno == errno.ENOENT:
         return Failure(ExitCode.BAD_INPUT, "NO_SUCH_FILE", what, where=where, remedy=SYSTEM[errno.ENOENT])
     return environment(what, where=where, remedy=SYSTEM.get(error.errno or 0, "see the system's message"))

@@ -35,7 +35,9 @@ ENDED_OTHERWISE = {"refused", "cancelled", "aborted"}
 @app.command()
 def submit(
     identifier: Annotated[str, typer.Argument(metavar="JOB", help="Your name for the job: a-z 0-9 . _ -")],
-    plan: Annotated[Path, typer.Option("--plan", help="Bundle made by fedfabric plan build.", exists=True)],
+    plan: Annotated[
+        Path, typer.Option("--plan", help="Bundle made by fedfabric plan build.", exists=True, dir_okay=False)
+    ],
     data: Data,
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds of training and averaging.", min=1, max=10_000)] = 10,
     budget: Annotated[
@@ -44,7 +46,10 @@ def submit(
     title: Annotated[str, typer.Option("--title", help="One line for people.")] = "",
     seed: Annotated[int, typer.Option("--seed", help="Of the initial model.", min=0)] = 0,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Initial model (safetensors) instead of the plan's own.", exists=True)
+        Path | None,
+        typer.Option(
+            "--model", help="Initial model (safetensors) instead of the plan's own.", exists=True, dir_okay=False
+        ),
     ] = None,
     clip: Annotated[str, typer.Option("--clip", help="Bound on each coordinate of an update.")] = "1.0",
     server: Annotated[

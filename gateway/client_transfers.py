@@ -49,6 +49,7 @@ async def upload(
 
     Raises:
         ApiError: the gateway refused them, or broke off too often.
+        Exception: whatever `pieces` raises.
     """
     upload_id = ""
 
@@ -56,8 +57,9 @@ async def upload(
         return datasets_pb2.UploadOpening(upload_id=upload_id, size=size, kind=kind)
 
     for again in range(_TRIES):
+        opened = _Opened()
         try:
-            async for answer in method(_messages(pieces(), opening(), opened := _Opened(), progress), timeout=None):
+            async for answer in method(_messages(pieces(), opening(), opened, progress), timeout=None):
                 if answer.WhichOneof("part") == "stored":
                     return to_record(answer.stored, Blob)
                 upload_id = answer.position.upload_id
@@ -66,14 +68,20 @@ async def upload(
             fault = api_error(error)
             if fault.code not in _BREAKS or again == _TRIES - 1:
                 raise fault from error
+        except asyncio.CancelledError:
+            # gRPC cancels a call whose messages can't be made, and keeps to itself why.
+            if opened.fault is not None:
+                raise opened.fault from None
+            raise
         await asyncio.sleep(_PAUSE * 2**again)
     raise ApiError("the gateway broke the upload off too often", code="GATEWAY_UNAVAILABLE")
 
 
 class _Opened:
-    """Where the gateway says to go on, once it has said it."""
+    """Where the gateway says to go on, once it has said it; and why the bytes can't be read, if so."""
 
     def __init__(self) -> None:
+        self.fault: Exception | None = None
         self._position: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def tell(self, position: int) -> None:
@@ -90,7 +98,7 @@ async def _messages(
     yield datasets_pb2.UploadRequest(opening=opening)
     skip = await opened.position()
     done = 0
-    while piece := await asyncio.to_thread(next, pieces, b""):
+    while piece := await asyncio.to_thread(_next, pieces, opened):
         for start in range(0, len(piece), _PIECE):
             part = piece[start : start + _PIECE]
             done += len(part)
@@ -101,6 +109,14 @@ async def _messages(
             if progress is not None:
                 progress(done, opening.size)
     yield datasets_pb2.UploadRequest(end=datasets_pb2.UploadEnd())
+
+
+def _next(pieces: Iterator[bytes], opened: _Opened) -> bytes:
+    try:
+        return next(pieces, b"")
+    except Exception as error:
+        opened.fault = error
+        raise
 
 
 @dataclass(frozen=True)

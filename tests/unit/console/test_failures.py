@@ -1,4 +1,5 @@
 import ast
+import asyncio
 import errno
 import json
 import os
@@ -60,6 +61,7 @@ def test_every_exit_code_is_explained_in_the_table():
         (["data", "list", "--profile", "/no/such/profile.toml"], ExitCode.BAD_INPUT, "/no/such/profile.toml"),
         (["gateway", "start", "--config", "/no/such/gateway.toml"], ExitCode.BAD_INPUT, "/no/such/gateway.toml"),
         (["job", "approve", "heart"], ExitCode.USAGE, "--digest"),
+        (["job", "submit", "heart", "--plan", "/", "--data", "A/b"], ExitCode.USAGE, "is a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -112,6 +114,16 @@ def test_a_fault_of_ours_goes_into_a_report_and_shows_no_traceback(tmp_path):
     assert "ZeroDivisionError" in report.read_text()
 
 
+def test_work_that_is_cancelled_by_nobody_is_a_fault_and_shows_no_traceback(capsys, monkeypatch):
+    def cancelled(_name):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("fedfabric.console.network.find", cancelled)
+    status, _, err = run(capsys, "network", "status")
+    assert status == ExitCode.INTERNAL
+    assert "CancelledError" in err
+
+
 def test_a_report_that_cannot_be_written_is_no_second_failure(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEDFABRIC_HOME", str(tmp_path / "file" / "below"))
@@ -124,6 +136,8 @@ def test_a_report_that_cannot_be_written_is_no_second_failure(monkeypatch, tmp_p
         (OSError(errno.ENOSPC, "No space left on device", "/data"), ExitCode.ENVIRONMENT),
         (PermissionError(errno.EACCES, "Permission denied", "/data"), ExitCode.ENVIRONMENT),
         (OSError(errno.EROFS, "Read-only file system", "/data"), ExitCode.ENVIRONMENT),
+        (FileExistsError(errno.EEXIST, "the folder is not empty", "/data"), ExitCode.BAD_INPUT),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/data"), ExitCode.BAD_INPUT),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/data"), ExitCode.ENVIRONMENT),
         (FileNotFoundError(errno.ENOENT, "No such file", "/data"), ExitCode.BAD_INPUT),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), ExitCode.ENVIRONMENT),
@@ -277,7 +291,7 @@ def a_plan(**changes):
     [
         (lambda: a_plan(clip="-1"), "--clip", "'-1': must be a non-negative decimal number"),
         (lambda: a_plan(clip="nan"), "--clip", "'nan': must be a non-negative decimal number"),
-        (lambda: a_plan(clip="0"), "--clip", "'0': must be more than 0"),
+        (lambda: a_plan(clip="0"), "--clip", "'0': must be at least 1e-12"),
         (lambda: a_plan(rounds=0), "--rounds", "0: must be at least 1"),
         (lambda: SubmitJob(id="Heart 1", plan=a_plan(), datasets=()), "JOB", "a-z, 0-9"),
         (lambda: SubmitJob(id="h", plan=a_plan(), datasets=(), title="x" * 201), "--title", "at most 200 characters"),

@@ -93,6 +93,32 @@ async def test_a_line_that_breaks_for_ever_is_given_up(parts: SomeParts) -> None
     assert caught.value.code == "GATEWAY_UNAVAILABLE"
 
 
+async def test_bytes_that_can_not_be_read_end_an_upload_with_the_reason() -> None:
+    def unreadable():
+        yield b"some"
+        raise IsADirectoryError(21, "Is a directory", "/tmp")
+
+    async def serve(requests: AsyncIterator, _: object) -> AsyncIterator[bytes]:
+        async for _request in requests:
+            position = datasets_pb2.UploadPosition(upload_id="u", position=0)
+            yield datasets_pb2.UploadResponse(position=position).SerializeToString()
+
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(serve)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("s", {"Upload": handler})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.stream_stream(
+            "/s/Upload",
+            request_serializer=datasets_pb2.UploadRequest.SerializeToString,
+            response_deserializer=datasets_pb2.UploadResponse.FromString,
+        )
+        with pytest.raises(IsADirectoryError):
+            await upload(method, unreadable, 100, kind="plan")
+    await server.stop(0)
+
+
 class Giving:
     """A gateway's Fetch."""
 
