@@ -18,7 +18,7 @@ from fabric_protos.msp import msp_config_pb2
 from google.protobuf.message import DecodeError
 
 from ..chaincode.records import Role
-from ..fabric.identity import Identity
+from ..fabric.identity import UNREADABLE, Identity
 
 __all__ = ["Caller", "Membership", "Trust", "UntrustedError"]
 
@@ -87,6 +87,13 @@ class Membership:
         Raises:
             UntrustedError: it does, but the certificate or one above it is revoked or out of its time.
         """
+        try:
+            return self._validates(certificate, now)
+        except UNREADABLE:
+            # Whose authorities or revocation lists can't be read vouches for nobody, and hinders no other.
+            return False
+
+    def _validates(self, certificate: x509.Certificate, now: datetime.datetime) -> bool:
         current = certificate
         for _ in range(_LONGEST_CHAIN):
             issuer = next((authority for authority in self.authorities if _issued(current, authority)), None)
@@ -159,7 +166,7 @@ class Trust:
         """
         try:
             certificate = x509.load_pem_x509_certificate(certificate_pem)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise UntrustedError("the certificate can't be read") from error
         owners = [member.msp_id for member in self.members.values() if member.validates(certificate, now)]
         if len(owners) != 1:
@@ -188,7 +195,7 @@ def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(authority)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
+    except (x509.ExtensionNotFound, InvalidSignature, *UNREADABLE):
         return False
     return constraints.ca
 

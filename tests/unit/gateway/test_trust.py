@@ -12,6 +12,7 @@ from fedfabric.fabric.configuration import Channel, Consenter, Endpoint, Organis
 from fedfabric.fabric.configuration import Membership as ChannelMembership
 from fedfabric.fabric.identity import ATTRIBUTES_OID
 from fedfabric.gateway.trust import Membership, Trust, UntrustedError
+from fedfabric.tests.unit.fabric.test_identity import MADE_UP, made_up
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -172,3 +173,20 @@ def test_members_are_read_from_the_channels_configuration() -> None:
 
 def _consenter():
     return Consenter(1, Endpoint("127.0.0.1", 7050), "OrdererMSP", BETA.pem, TLS.pem, TLS.pem)
+
+
+@pytest.mark.parametrize("flaw", MADE_UP)
+def test_what_somebody_has_made_up_is_refused_as_nobodys(flaw: str) -> None:
+    own = Authority("own")
+    with pytest.raises(UntrustedError):
+        Trust({"AMSP": Membership("AMSP", (own.pem,))}).identify(made_up(MADE_UP[flaw]), NOW)
+
+
+@pytest.mark.parametrize("broken", [{"roots": (b"no certificate",)}, {"revocation_lists": (b"no list",)}], ids=str)
+def test_an_organisation_that_can_not_be_read_vouches_for_nobody_and_hinders_no_other(broken) -> None:
+    own, other = Authority("own"), Authority("other")
+    unread = Membership("BMSP", **{"roots": (other.pem,), **broken})
+    trust = Trust({"AMSP": Membership("AMSP", (own.pem,)), "BMSP": unread})
+    assert trust.identify(own.issue("user"), NOW).msp_id == "AMSP"
+    with pytest.raises(UntrustedError):
+        trust.identify(other.issue("user"), NOW)
