@@ -126,7 +126,7 @@ def jobs_in(folder: Path) -> list[str]:
         write.key
         for block in read_blocks(blocks if blocks.is_dir() else folder)
         for transaction in block.transactions
-        if transaction.action
+        if transaction.action and transaction.is_valid
         for access in transaction.action.accesses
         for write in access.writes
     }

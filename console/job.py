@@ -1,5 +1,6 @@
 """``fedfabric job``: training across organisations, submitted, reviewed, approved, watched."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from .output import Format, Output, chosen, plain, progress, say, show, show_lin
 from .session import Profile, ask, look, warn_of_peer
 
 if TYPE_CHECKING:
-    from ..chaincode.records import DatasetUse, Job, ServerOptimizer
+    from ..chaincode.records import DatasetUse, Decision, Job, ServerOptimizer
     from ..gateway import Client, JobReport
 
 app = typer.Typer(
@@ -29,6 +30,15 @@ Data = Annotated[
         "May be repeated, one for each organisation.",
     ),
 ]
+
+
+class Policy(StrEnum):
+    """The ledger's privacy policies, named here so that --help need not import the ledger."""
+
+    CLEAR = "clear"
+    MASKED = "masked"
+
+
 ENDED_OTHERWISE = {"refused", "cancelled", "aborted"}
 
 
@@ -146,25 +156,33 @@ def review(
         if not save:
             say(content.decode("utf-8", "replace"))
     say()
-    say("the policy is clear: every aggregating organisation can read each single update")
+    policy = terms.plan.privacy
+    say(f"the policy is {policy.value}: every aggregating organisation can read each single update")
     say(f"digest {found.digest}")
-    say(f"next: fedfabric job approve {job} --digest {found.digest}   (or refuse)")
+    say(f"next: fedfabric job approve {job} --digest {found.digest} --privacy {policy.value}   (or refuse)")
 
 
 @app.command()
 def approve(
     job: JobId,
     digest: Annotated[str, typer.Option("--digest", help="The job's digest that job review showed you.")],
+    privacy: Annotated[
+        Policy,
+        typer.Option("--privacy", help="The policy that you consent to. clear: every aggregator can read the updates."),
+    ],
     profile: Profile = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Approve a job on your data set, by the digest that you reviewed. Needs the role steward.
+    """Approve a job on your data set, by the digest and the policy that you reviewed. Needs the role steward.
 
     \b
     Example:
-      fedfabric job approve heart-1 --digest 5f3c...
+      fedfabric job approve heart-1 --digest 5f3c... --privacy clear
     """
-    show(ask(profile, lambda client: client.jobs.approve(job, digest=digest)), title="approved")
+    from ..chaincode.records import Privacy
+
+    policy = Privacy(privacy.value)
+    show(ask(profile, lambda client: client.jobs.approve(job, digest=digest, privacy=policy)), title="approved")
 
 
 @app.command()
@@ -181,7 +199,12 @@ def refuse(
     Example:
       fedfabric job refuse heart-1 --digest 5f3c... --reason "the plan reads a column it does not need"
     """
-    show(ask(profile, lambda client: client.jobs.refuse(job, digest=digest, reason=reason)), title="refused")
+
+    async def refused(client: "Client") -> "Decision":
+        policy = (await client.jobs.show(job)).job.terms.plan.privacy
+        return await client.jobs.refuse(job, digest=digest, privacy=policy, reason=reason)
+
+    show(ask(profile, refused), title="refused")
 
 
 @app.command()

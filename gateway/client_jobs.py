@@ -27,13 +27,13 @@ class JobCalls(Part):
         stub = jobs_pb2_grpc.JobsStub
         return self.write(stub, "Submit", "training:submit", lambda: request, Job, ("inputs", "payer"))
 
-    def approve(self, job: str, *, digest: str, privacy: Privacy = Privacy.CLEAR, reason: str = "") -> Call[Decision]:
+    def approve(self, job: str, *, digest: str, privacy: Privacy, reason: str = "") -> Call[Decision]:
         """Approve a job by the digest that was reviewed."""
         return self.write(
             jobs_pb2_grpc.JobsStub, "Approve", "training:approve", _decide(job, digest, privacy, reason), Decision
         )
 
-    def refuse(self, job: str, *, digest: str, privacy: Privacy = Privacy.CLEAR, reason: str = "") -> Call[Decision]:
+    def refuse(self, job: str, *, digest: str, privacy: Privacy, reason: str = "") -> Call[Decision]:
         """Refuse a job by the digest that was reviewed."""
         return self.write(
             jobs_pb2_grpc.JobsStub, "Refuse", "training:refuse", _decide(job, digest, privacy, reason), Decision

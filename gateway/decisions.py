@@ -225,6 +225,9 @@ def _while_open(situation: JobSituation, current: Round, here: _Here) -> Todo:
     received = len(situation.updates)
     if received == len(current.cohort):
         actions[CloseRound(*place)] = turn
+        # What closing will count is known: the sum need not wait for the ledger to say so.
+        if member and (work := _work(own, place)) is not None:
+            actions[work] = 0
     elif here.now_ms >= over_ms:
         late: Action = CloseRound(*place) if received >= current.quorum else AbortRound(*place)
         actions[late] = turn
@@ -270,12 +273,17 @@ def _say_outcome(
     place = (current.job, current.number, current.attempt)
     if own.verdict:
         actions[Attest(*place)] = 0
-    elif own.outcome:
-        actions[Evaluate(*place)] = 0
-    elif "aggregate" not in own.failed:
-        actions[Aggregate(*place)] = 0
-        if complain and own.lacking and here.me not in situation.missing:
-            actions[ReportMissing(*place, tuple(sorted(own.lacking)))] = 0
+    elif (work := _work(own, place)) is not None:
+        actions[work] = 0
+    if complain and own.lacking and not own.outcome and here.me not in situation.missing:
+        actions[ReportMissing(*place, tuple(sorted(own.lacking)))] = 0
+
+
+def _work(own: Own, place: tuple[str, int, int]) -> Action | None:
+    """What is left to be done before an outcome can be attested."""
+    if own.verdict or "aggregate" in own.failed:
+        return None
+    return Evaluate(*place) if own.outcome else Aggregate(*place)
 
 
 def _approved(decision: Decision | None, job: Job) -> bool:

@@ -108,13 +108,16 @@ class Workshop:
         if stored is not None:
             return stored
         member = _member(current, self._me)
+        began = time.monotonic()
         async with self._folder() as folder:
             await self._lay_out(folder, job, current.model, consent)
             seconds = min(self._deadlines.training, (current.update_until_ms - now_ms()) / 1000)
             result = await self._run("train", folder, job, current, seconds)
-            self._journal.add_time(job.id, current.number, "training", result[1])
-            update = await self._encode(job, current, member, folder, result[0])
-        return self._journal.store_update(update)
+            update = await self._encode(job, current, member, folder, result)
+        self._journal.add_time(job.id, current.number, "training", time.monotonic() - began)
+        took = self._journal.times(job.id, current.number)["training"]
+        timed = update.model_copy(update={"metrics": {**update.metrics, "time.training": took}})
+        return self._journal.store_update(timed)
 
     async def _encode(
         self, job: Job, current: Round, member: CohortMember, folder: Path, result: Mapping[str, Any]
@@ -143,7 +146,6 @@ class Workshop:
         blob = await self._store.put_file(out, self._secrets.storage_key, maximum=self._limits.blob_bytes)
         metrics = integer_metrics(result.get("metrics"))
         metrics["saturated"] = saturated * _MILLION // max(1, elements)
-        metrics["time.training"] = self._journal.times(job.id, current.number).get("training", 0)
         return CommitUpdate(
             job=job.id,
             round=current.number,
@@ -169,8 +171,10 @@ class Workshop:
         stored = self._journal.outcome(job.id, current.number, current.attempt)
         if stored is not None:
             return stored
-        counted = [row for row in rows if row.msp in current.counted]
-        if len(counted) != len(current.counted):
+        # A round that is open still counts its whole cohort, or would not be summed yet.
+        members = current.counted or [member.msp for member in current.cohort]
+        counted = [row for row in rows if row.msp in members]
+        if len(counted) != len(members):
             raise MemberFailedError("UPDATES_MISSING", "the ledger counts updates that it does not hold")
         cohort = self._others([member.msp for member in current.cohort])
         shared = [current.model, *([current.optimizer_state] if current.optimizer_state else [])]
@@ -261,8 +265,9 @@ class Workshop:
         try:
             async with self._folder() as folder:
                 await self._lay_out(folder, job, outcome.model, consent)
-                seconds = min(self._deadlines.training, (current.attest_until_ms - now_ms()) / 1000)
-                result, _ = await self._run("evaluate", folder, job, current, seconds)
+                until_ms = current.attest_until_ms or now_ms() + job.terms.plan.attest_ms
+                seconds = min(self._deadlines.training, (until_ms - now_ms()) / 1000)
+                result = await self._run("evaluate", folder, job, current, seconds)
             metrics = integer_metrics(result.get("metrics"))
             samples = result.get("samples")
             verdict = StoredAttestation(
@@ -309,9 +314,7 @@ class Workshop:
         async with await self._store.open(blob.address, key) as reader:
             await asyncio.to_thread(unpack, _buffered(reader), folder)
 
-    async def _run(
-        self, task: str, folder: Path, job: Job, current: Round, seconds: float
-    ) -> tuple[Mapping[str, Any], float]:
+    async def _run(self, task: str, folder: Path, job: Job, current: Round, seconds: float) -> Mapping[str, Any]:
         if self._zygote is None:
             raise MemberFailedError("TRAINING_OFF", "this gateway runs no trainers")
         if seconds <= 0:
@@ -336,7 +339,7 @@ class Workshop:
             if error.code in _PASSING:
                 raise
             raise MemberFailedError(error.code, error.text) from error
-        return result.fields, result.seconds
+        return result.fields
 
 
 _PASSING: Final = frozenset({"TRAINER_GONE", "TRAINER_TIMEOUT", "KILLED", "CANCELLED", "SANDBOX_FAILED", "NO_SCRATCH"})

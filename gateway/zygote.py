@@ -57,8 +57,6 @@ class TrainerResult:
     """What a task answered."""
 
     fields: Mapping[str, Any]
-    seconds: float
-    """From request to answer."""
 
 
 class Scratch:
@@ -320,7 +318,6 @@ class Zygote:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         process.waiting[request["id"]] = answered
-        began = loop.time()
         try:
             await process.send(request)
             # The zygote keeps the limit itself; one that doesn't answer well after it is ended.
@@ -339,7 +336,7 @@ class Zygote:
         finally:
             process.waiting.pop(request["id"], None)
         if answer.get("ok") is True and isinstance(answer.get("result"), dict):
-            return TrainerResult(answer["result"], loop.time() - began)
+            return TrainerResult(answer["result"])
         fault = answer.get("error")
         if not isinstance(fault, dict):
             raise TrainerError("TRAINER_FAILED", "the trainer gave no reason")

@@ -91,13 +91,14 @@ class Statuses:
         clock = asyncio.get_running_loop().time
         request = FilteredBlockEventsRequest.from_newest(self._calls, self._channel_name)
         try:
-            async with aclosing(request.stream()) as stream:
+            async with aclosing(request.stream()) as stream, asyncio.timeout(_IDLE) as idle:
                 async for block, _ in stream:
                     if not self._live:
                         self._live, self._used = True, clock()
                     self._tell(block)
-                    if not self._watched and clock() - self._used > _IDLE:
-                        return
+                    idle.reschedule((clock() if self._watched else self._used) + _IDLE)
+        except TimeoutError:
+            pass  # nobody uses it, or the channel is quiet: opened again when many are asked for
         except (GatewayError, grpc.aio.UsageError):
             # Refused, broken off, or the channel is closed: each transaction is asked for, and those questions fail
             # with errors of their own if that does not work either.

@@ -305,7 +305,7 @@ class House:
             steward = await self.client(organisation, "steward")
             await self.show(organisation, job.id)
             review = await steward.jobs.review(job.id)
-            await steward.jobs.approve(job.id, digest=review.digest)
+            await steward.jobs.approve(job.id, digest=review.digest, privacy=Privacy.CLEAR)
 
     async def approve_directly(self, job: Job, *organisations: str) -> None:
         """As stewards whose own gateway is away would, at their peers."""

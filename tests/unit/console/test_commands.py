@@ -588,7 +588,7 @@ def test_job_review_shows_the_code_and_saves_it(capsys, client, tmp_path):
     assert (tmp_path / "saved" / "plan.py").read_text() == "x = 1\n"
     _, text, _ = run(capsys, "job", "review", "heart-1")
     assert "x = 1" in text
-    assert f"job approve heart-1 --digest {DIGEST}" in text
+    assert f"job approve heart-1 --digest {DIGEST} --privacy clear" in text
 
 
 def test_deciding_names_the_digest_that_was_reviewed(capsys, client):
@@ -602,12 +602,13 @@ def test_deciding_names_the_digest_that_was_reviewed(capsys, client):
         privacy=Privacy.CLEAR,
         reason="",
     )
-    client.answers |= {"jobs.approve": decision, "jobs.refuse": decision}
-    assert run_json(capsys, "job", "approve", "heart-1", "--digest", DIGEST) == as_json(decision)
+    client.answers |= {"jobs.approve": decision, "jobs.refuse": decision, "jobs.show": report()}
+    assert run_json(capsys, "job", "approve", "heart-1", "--digest", DIGEST, "--privacy", "clear") == as_json(decision)
     run_json(capsys, "job", "refuse", "heart-1", "--digest", DIGEST, "--reason", "no")
     assert client.calls == [
-        ("jobs.approve", ("heart-1",), {"digest": DIGEST}),
-        ("jobs.refuse", ("heart-1",), {"digest": DIGEST, "reason": "no"}),
+        ("jobs.approve", ("heart-1",), {"digest": DIGEST, "privacy": Privacy.CLEAR}),
+        ("jobs.show", ("heart-1",), {}),
+        ("jobs.refuse", ("heart-1",), {"digest": DIGEST, "privacy": Privacy.CLEAR, "reason": "no"}),
     ]
 
 

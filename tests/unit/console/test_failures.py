@@ -61,6 +61,7 @@ def test_every_exit_code_is_explained_in_the_table():
         (["data", "list", "--profile", "/no/such/profile.toml"], ExitCode.BAD_INPUT, "/no/such/profile.toml"),
         (["gateway", "start", "--config", "/no/such/gateway.toml"], ExitCode.BAD_INPUT, "/no/such/gateway.toml"),
         (["job", "approve", "heart"], ExitCode.USAGE, "--digest"),
+        (["job", "approve", "heart", "--digest", "5f"], ExitCode.USAGE, "--privacy"),
         (["job", "submit", "heart", "--plan", "/", "--data", "A/b"], ExitCode.USAGE, "is a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),

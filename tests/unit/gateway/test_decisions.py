@@ -170,7 +170,16 @@ def test_nobody_trains_past_the_deadline_or_without_trainers_or_after_giving_up(
 
 
 def test_a_round_is_closed_when_the_whole_cohort_is_in() -> None:
-    assert names(at(seen(job(), round=opened(), updates=updates(A, B, C)), OPENED)) == ["CloseRound"]
+    situation = seen(job(), round=opened(), updates=updates(A, B, C))
+    assert names(at(situation, OPENED, me="DMSP")) == ["CloseRound"]
+
+
+def test_the_sum_does_not_wait_for_a_closing_whose_count_is_known() -> None:
+    situation = seen(job(), round=opened(), updates=updates(A, B, C))
+    assert names(at(situation, OPENED)) == ["Aggregate", "CloseRound"]
+    assert names(at(situation, OPENED, Own(outcome=True))) == ["CloseRound", "Evaluate"]
+    assert names(at(situation, OPENED, Own(outcome=True, verdict=True))) == ["CloseRound"]
+    assert not at(seen(job(), round=opened(), updates=updates(A, B)), OPENED).actions
 
 
 def test_a_round_waits_for_its_deadline_and_two_windows() -> None:
