@@ -18,12 +18,12 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ..fabric.client import Gateway, connect
+from ..fabric.client import Gateway, connect, open_channel
 from ..fabric.identity import Identity, InvalidIdentityError, private_key_signer
 from .admission import Admission
 from .blobs import BlobStore, BlobStoreError
 from .collector import Collector
-from .configuration import ConfigurationError, GatewayConfiguration, PeerSettings, split_address
+from .configuration import ConfigurationError, GatewayConfiguration, split_address
 from .driver import Driver
 from .exchange import Exchange, PeerCredentials
 from .follower import Follower
@@ -46,21 +46,6 @@ log = structlog.get_logger(__name__)
 _RECONNECT_SECONDS: Final = 0.5
 # A peer that is there answers within this; a user who waits longer is told for what.
 _UNSAID_SECONDS: Final = 1.0
-_PEER_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
-    ("grpc.max_receive_message_length", 100 << 20),  # Fabric's own bound
-    ("grpc.max_send_message_length", 100 << 20),
-    # Errors bring each peer's message in a header; gRPC's default of 8 KiB loses the whole error to a long one.
-    ("grpc.max_metadata_size", 256 << 10),
-    ("grpc.absolute_max_metadata_size", 256 << 10),
-    # A peer refuses pings more often than once a minute (peer.keepalive.minInterval).
-    ("grpc.keepalive_time_ms", 120_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.enable_retries", 0),  # what may be tried again is decided per call
-    # A peer that comes back is found at once; gRPC alone would wait longer the longer it was away, up to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-)
 
 
 class GatewayStartError(Exception):
@@ -255,15 +240,9 @@ def _fabric(configuration: GatewayConfiguration, certificate: bytes, key: bytes)
         raise ConfigurationError(
             f"certificate: {configuration.certificate} has the role {role or 'none'}, a gateway's has the role gateway"
         )
-    channel = _peer_channel(configuration.peer)
+    peer = configuration.peer
+    channel = open_channel(peer.endpoint, _read(peer.tls_ca, "peer.tls_ca"), server_name=peer.override_hostname or None)
     return channel, connect(channel, identity, signer)
-
-
-def _peer_channel(peer: PeerSettings) -> grpc.aio.Channel:
-    """A connection to the organisation's own peer, for as long as the gateway runs."""
-    name = [("grpc.ssl_target_name_override", peer.override_hostname)] if peer.override_hostname else []
-    credentials = grpc.ssl_channel_credentials(_read(peer.tls_ca, "peer.tls_ca"))
-    return grpc.aio.secure_channel(peer.endpoint, credentials, options=[*_PEER_OPTIONS, *name])
 
 
 # -- following the ledger

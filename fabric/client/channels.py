@@ -9,6 +9,8 @@ __all__ = ["open_channel"]
 # A peer refuses pings more often than once a minute (peer.keepalive.minInterval).
 _KEEPALIVE_MS = 120_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
+_FIRST_PAUSE_MS = 100
+_LONGEST_PAUSE_MS = 500
 # Errors bring each peer's message in a header; gRPC's default of 8 KiB loses the whole error to a long one.
 _METADATA_BYTES = 256 * 1024
 
@@ -33,6 +35,10 @@ def open_channel(
         ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # A peer that comes back is found at once; gRPC alone waits longer the longer it was away, up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", _FIRST_PAUSE_MS),
+        ("grpc.min_reconnect_backoff_ms", _FIRST_PAUSE_MS),
+        ("grpc.max_reconnect_backoff_ms", _LONGEST_PAUSE_MS),
         ("grpc.enable_retries", 0),  # what may be tried again is decided in `retries`, not per call
     ]
     if server_name is not None:

@@ -170,6 +170,14 @@ def test_nothing_is_kept_of_a_channel_that_nobody_uses(gateway):
     assert len(gateway._calls.statuses) == 0
 
 
+async def test_a_stream_of_a_channel_without_blocks_is_closed(contract, shared, fake, monkeypatch):
+    monkeypatch.setattr(statuses, "_IDLE", 0.05)
+    await begin(shared, fake)
+    await until(lambda: shared._reader is None)
+    await contract.submit("put", "key")
+    assert fake.calls.count("CommitStatus") == 1
+
+
 async def test_a_stream_that_nobody_uses_is_closed_and_opened_again(contract, shared, fake, monkeypatch, patient):
     await begin(shared, fake)
     monkeypatch.setattr(statuses, "_IDLE", 0.0)
