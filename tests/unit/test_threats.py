@@ -11,7 +11,7 @@ def test_every_test_that_the_threats_name_exists() -> None:
     defined = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)
+        for name in re.findall(r"^(?: {4})?(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
     assert named - defined == set()
     assert len(named) >= 20
