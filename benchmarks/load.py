@@ -162,7 +162,12 @@ async def committing(
                     ended[transaction.txid].set_result(ValidationCode(transaction.tx_validation_code))
 
     async def commit(transaction_id: str, request: gateway_pb2.SubmitRequest) -> None:
-        await submit(request)
+        try:
+            await submit(request)
+        except grpc.aio.AioRpcError as error:
+            # BFT orderers refuse what another has passed on to them already: its end is in the blocks all the same.
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
         if (code := await ended[transaction_id]) is not ValidationCode.VALID:
             raise RuntimeError(f"{transaction_id} is {code.name}")
 
