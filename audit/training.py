@@ -261,7 +261,11 @@ class JobAuditor:
             self._findings.broken(Check.GRANTS, link, f"the data set {member.dataset} is {dataset.owner}'s")
         if dataset.state is not DatasetState.ACTIVE:
             self._findings.broken(Check.GRANTS, link, f"the data set {member.dataset} had been retired")
-        if dataset.version == member.version and dataset.terms.samples != member.samples:
+        if dataset.version != member.version:
+            self._findings.broken(
+                Check.GRANTS, link, f"the data set {member.dataset} had version {dataset.version}, not {member.version}"
+            )
+        elif dataset.terms.samples != member.samples:
             self._findings.broken(
                 Check.GRANTS, link, f"it counts {member.samples} samples, registered are {dataset.terms.samples}"
             )

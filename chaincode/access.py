@@ -94,6 +94,8 @@ class AccessContract(LedgerContract):
         dataset = await require_dataset(call, asked.dataset, "id")
         if dataset.state != DatasetState.ACTIVE:
             raise refusals.DatasetRetired("id", f"{dataset.id} has been retired")
+        if dataset.version != asked.version:
+            raise refusals.VersionDiffers("id", f"{dataset.id} has version {dataset.version}, not {asked.version}")
         state = ACCESS.next(asked.state, "grant", unexpired(request.expires_ms, call.now))
         await pay(call, asked.owner, await spend_escrow(call, asked.escrow))
         granted = {"state": AccessState(state), "escrow": None, "expires_ms": request.expires_ms}

@@ -70,7 +70,7 @@ async def missing_approvals(call: Call, job: Job) -> tuple[str, ...]:
 
 
 async def next_cohort(call: Call, job: Job) -> tuple[CohortMember, ...]:
-    """The owners that may take part in a round opened now: approved, granted, not retired, still members."""
+    """The owners that may take part in a round opened now: approved, granted, with the version named, still members."""
     owners = job.owners
     decisions = await call.read_many([decision_key(job.id, owner.msp) for owner in owners], Decision)
     datasets = await call.read_many([dataset_key(owner.dataset) for owner in owners], Dataset)
@@ -84,6 +84,7 @@ async def next_cohort(call: Call, job: Job) -> tuple[CohortMember, ...]:
         if _approved(decision, job)
         and dataset is not None
         and dataset.state == DatasetState.ACTIVE
+        and dataset.version == owner.version
         and call.consortium.member(owner.msp) is not None
         and (owner.grant is None or _fault(accesses.get(owner.grant), owner, job.terms.submitter, call.now) is None)
     )

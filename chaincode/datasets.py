@@ -42,7 +42,7 @@ class DatasetsContract(LedgerContract):
 
     @submitted(Role.STEWARD)
     async def update(self, call: Call, request: UpdateDataset) -> Dataset:
-        """Give a data set new terms as its next version. Grants and jobs keep the version that they name."""
+        """Give a data set new terms as its next version. What names the version before ends with it."""
         present = await _owned(call, request.id)
         if present.version == request.version + 1 and present.terms == request.terms:
             return present

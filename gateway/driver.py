@@ -32,6 +32,7 @@ from ..chaincode.records import (
 )
 from ..fabric.client import ClientError, GatewayError
 from . import decisions
+from .blobs import StoreFullError
 from .consent import Consent, ConsentError, check_consent
 from .decisions import Action, JobSituation, Own, decide
 from .errors import ApiError
@@ -203,7 +204,7 @@ class Driver:
             update=self._journal.update(*place) is not None,
             outcome=self._journal.outcome(*place) is not None,
             verdict=self._journal.verdict(*place) is not None,
-            failed=frozenset(step for step in steps if self._journal.failure(current.job, current.number, step)),
+            failed=frozenset(step for step in steps if self._journal.failure(*place, step)),
             trains=self._trains,
             lacking=self._lacking(current, situation),
         )
@@ -230,7 +231,7 @@ class Driver:
         except GatewayError as error:
             refusal = read_refusal(error.refusal.message) if error.refusal is not None else None
             self._note_trouble(action, refusal.code if refusal else error.code.name, str(error))
-        except (ClientError, ApiError, TimeoutError, OSError) as error:
+        except (ClientError, ApiError, StoreFullError, TimeoutError, OSError) as error:
             self._note_trouble(action, type(error).__name__, str(error))
         except TrainerError as error:
             self._note_trouble(action, error.code, str(error), counts=True)
@@ -256,7 +257,8 @@ class Driver:
         number = getattr(action, "round", 0)
         log.error("deed.given_up", deed=type(action).__name__, job=action.job, round=number, reason=text[:500])
         if step is not None:
-            self._journal.store_failure(action.job, number, step, text[:500])
+            attempt = getattr(action, "attempt", 0)
+            self._journal.store_failure(action.job, number, attempt, step, text[:500])
             if isinstance(action, decisions.Evaluate):
                 self._reject_unseen(action)
         else:

@@ -28,8 +28,8 @@ CREATE TABLE outcomes (
   PRIMARY KEY (job, round, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE failures (
-  job TEXT NOT NULL, round INTEGER NOT NULL, step TEXT NOT NULL, text TEXT NOT NULL,
-  PRIMARY KEY (job, round, step)
+  job TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY (job, round, attempt, step)
 ) WITHOUT ROWID;
 CREATE TABLE timings (
   job TEXT NOT NULL, round INTEGER NOT NULL, what TEXT NOT NULL, us INTEGER NOT NULL,
@@ -181,17 +181,20 @@ class Journal:
 
     # -- what went wrong, and what took how long
 
-    def failure(self, job: str, number: int, step: str) -> str | None:
-        """Why a step of a round is not tried again."""
+    def failure(self, job: str, number: int, attempt: int, step: str) -> str | None:
+        """Why a step of an attempt of a round is not tried again."""
         row = self._database.execute(
-            "SELECT text FROM failures WHERE job = ? AND round = ? AND step = ?", (job, number, step)
+            "SELECT text FROM failures WHERE job = ? AND round = ? AND attempt = ? AND step = ?",
+            (job, number, attempt, step),
         ).fetchone()
         return None if row is None else str(row[0])
 
-    def store_failure(self, job: str, number: int, step: str, text: str) -> None:
-        """Give a step of a round up."""
+    def store_failure(self, job: str, number: int, attempt: int, step: str, text: str) -> None:
+        """Give a step of an attempt of a round up."""
         with self._database:
-            self._database.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", (job, number, step, text))
+            self._database.execute(
+                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", (job, number, attempt, step, text)
+            )
 
     def add_time(self, job: str, number: int, what: str, seconds: float) -> None:
         """Add to the time that a part of a round took."""

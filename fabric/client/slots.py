@@ -9,7 +9,7 @@ submitted, and long-endorsed transactions conflict.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 __all__ = ["Slots"]
 
@@ -51,7 +51,8 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self.release()  # the slot was given while we were being cancelled: pass it on
             else:
-                queue.remove(turn)
+                with suppress(ValueError):  # a slot given in the same turn has passed it over already
+                    queue.remove(turn)
             raise
 
     def release(self) -> None:

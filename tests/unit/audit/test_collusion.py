@@ -314,6 +314,15 @@ class TestModifiedContracts:
         report = await self.begin(submitted, tmp_path, modified)
         assert f"{B} in round 1 of job {JOB}: the data set {B}/heart had been retired" in broken(report, Check.GRANTS)
 
+    async def test_another_version_of_a_data_set_in_a_cohort_is_named(self, submitted, tmp_path, modified):
+        stale = {"msp": B, "dataset": f"{B}/heart", "version": 1, "grant": submitted.grant(B), "samples": 110}
+        await self.overwrite(submitted, "dataset", B, version=2)
+        submitted.ledger.alterations["training:start"] = altering(
+            "round", cohort=lambda members: [members[0], stale, members[1]], quorum=2, total_samples=330
+        )
+        report = await self.begin(submitted, tmp_path, modified)
+        assert f"the data set {B}/heart had version 2, not 1" in broken(report, Check.GRANTS)
+
     async def test_an_owner_without_approval_or_grant_in_a_cohort_is_named(self, run, tmp_path, modified):
         await run.found()
         await run.offer((A, B))

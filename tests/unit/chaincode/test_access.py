@@ -153,12 +153,16 @@ async def test_a_retired_data_set_is_neither_asked_for_nor_granted(world):
         await world.submit(B, "steward", "access:grant", {"id": "r1"})
 
 
-async def test_a_grant_copies_the_version_that_was_asked_for(world):
-    await world.register(B)
-    await world.submit(A, "scientist", "access:request", ASKED)
-    update = {"id": f"{B}/heart", "version": 1, "terms": terms(samples=7)}
+async def test_a_request_for_an_older_version_is_not_granted_and_its_price_goes_back(world):
+    await world.register(B, price="30")
+    row = await world.mint(A, 100)
+    await world.submit(A, "scientist", "access:request", ASKED | {"inputs": [row]})
+    update = {"id": f"{B}/heart", "version": 1, "terms": terms(samples=7, price="30")}
     await world.submit(B, "steward", "datasets:update", update)
-    assert (await world.submit(B, "steward", "access:grant", {"id": "r1"}))["version"] == 1
+    with pytest.raises(refusals.VersionDiffers):
+        await world.submit(B, "steward", "access:grant", {"id": "r1"})
+    await world.submit(A, "scientist", "access:withdraw", {"id": "r1"})
+    assert await world.balance(A) == 100
 
 
 @pytest.mark.parametrize("function", ["access:grant", "access:revoke", "access:withdraw", "access:use", "access:show"])

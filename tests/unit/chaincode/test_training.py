@@ -12,7 +12,7 @@ from fedfabric.chaincode.records import (
     refusals,
 )
 from fedfabric.tests.unit.chaincode.fake_stub import MVCC_READ_CONFLICT, VALID
-from fedfabric.tests.unit.chaincode.world import WINDOW, A, B, C, D, World, blob, change, digest, outcome, plan
+from fedfabric.tests.unit.chaincode.world import WINDOW, A, B, C, D, World, blob, change, digest, outcome, plan, terms
 
 
 async def test_a_job_of_two_rounds_finishes_and_pays_everybody(world):
@@ -749,6 +749,14 @@ async def test_a_revoked_grant_is_out_from_the_next_round_and_finishes_the_prese
 async def test_a_retired_data_set_is_out_from_the_next_round(world):
     await world.job()
     await world.submit(B, "steward", "datasets:retire", {"id": f"{B}/heart"})
+    await world.whole_round(A, B, C)
+    assert [member.msp for member in (await world.round(2)).cohort] == [A, C]
+
+
+async def test_an_updated_data_set_is_out_from_the_next_round(world):
+    await world.job()
+    update = {"id": f"{B}/heart", "version": 1, "terms": terms(samples=99)}
+    await world.submit(B, "steward", "datasets:update", update)
     await world.whole_round(A, B, C)
     assert [member.msp for member in (await world.round(2)).cohort] == [A, C]
 

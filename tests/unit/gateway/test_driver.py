@@ -9,6 +9,7 @@ import pytest
 from fedfabric.chaincode.records import Blob, CommitUpdate, Outcome
 from fedfabric.fabric.client import EndorseError
 from fedfabric.gateway import driver as driver_module
+from fedfabric.gateway.blobs import StoreFullError
 from fedfabric.gateway.consent import ConsentError
 from fedfabric.gateway.decisions import Evaluate
 from fedfabric.gateway.driver import Driver
@@ -132,21 +133,22 @@ async def test_a_deed_under_way_is_not_begun_again_by_further_blocks(stage: Stag
 
 async def test_trouble_of_this_machine_is_tried_a_few_times_and_then_given_up(stage: Stage) -> None:
     stage.workshop.script = [TrainerGoneError("TRAINER_GONE", "it died")] * 50
-    await stage.until(lambda: stage.journal.failure(JOB, 1, "train") is not None)
+    await stage.until(lambda: stage.journal.failure(JOB, 1, 1, "train") is not None)
     assert stage.workshop.trained == driver_module._MOST_TRIES
     await asyncio.sleep(0.02)
     assert stage.workshop.trained == driver_module._MOST_TRIES
 
 
-async def test_others_absence_is_waited_out(stage: Stage) -> None:
-    stage.workshop.script = [NotFoundError("nobody gave the model")] * 20
+@pytest.mark.parametrize("error", [NotFoundError("nobody gave the model"), StoreFullError("no space")], ids=repr)
+async def test_others_absence_and_a_full_disk_are_waited_out(stage: Stage, error: Exception) -> None:
+    stage.workshop.script = [error] * 20
     await stage.until(lambda: stage.workshop.trained > 20)
-    assert stage.journal.failure(JOB, 1, "train") is None
+    assert stage.journal.failure(JOB, 1, 1, "train") is None
 
 
 async def test_what_can_not_succeed_is_given_up_at_once(stage: Stage) -> None:
     stage.workshop.script = [ConsentError("GRANT_REVOKED", "revoked")]
-    await stage.until(lambda: stage.journal.failure(JOB, 1, "train") is not None)
+    await stage.until(lambda: stage.journal.failure(JOB, 1, 1, "train") is not None)
     assert stage.workshop.trained == 1
 
 

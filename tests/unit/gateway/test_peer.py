@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
+from fedfabric.fabric.client import open_channel
 from fedfabric.fabric.identity import Identity
 from fedfabric.gateway.admission import _CALLER
 from fedfabric.gateway.blocks import LedgerBlock, LedgerTransaction
-from fedfabric.gateway.configuration import ConfigurationError, PeerSettings
+from fedfabric.gateway.configuration import ConfigurationError
 from fedfabric.gateway.follower import Follower
 from fedfabric.gateway.read_model import ReadModel
-from fedfabric.gateway.server import _peer_channel, _watch_peer
+from fedfabric.gateway.server import _watch_peer
 from fedfabric.gateway.services.description import Gateway
 from fedfabric.gateway.services.transactions import _connected
 from fedfabric.gateway.trust import Caller
@@ -35,10 +36,9 @@ async def test_a_peer_that_is_away_is_tried_again_several_times_a_second(tmp_pat
         tries.put_nowait(None)
         writer.close()
 
-    (tmp_path / "ca.pem").write_bytes(Authority("tls ca").pem)
     async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        channel = _peer_channel(PeerSettings(endpoint=f"127.0.0.1:{port}", tls_ca=tmp_path / "ca.pem"))
+        channel = open_channel(f"127.0.0.1:{port}", Authority("tls ca").pem)
         watch = asyncio.create_task(_watch_peer(channel, follower))
         async with asyncio.timeout(6):  # gRPC by itself tries the sixth time after ten seconds
             for _ in range(6):

@@ -175,7 +175,7 @@ def test_the_journal_outlives_its_process(tmp_path: Path) -> None:
         journal.store_act(Act("update job 1 1", "tx", b"envelope"))
         journal.store_outcome("job", 1, 1, outcome)
         journal.store_verdict("job", 1, 1, verdict)
-        journal.store_failure("job", 2, "train", "PLAN_FAILED: it does not load")
+        journal.store_failure("job", 2, 1, "train", "PLAN_FAILED: it does not load")
         journal.add_time("job", 1, "ledger", 0.5)
         journal.add_time("job", 1, "ledger", 0.25)
         journal.store_data_key("a" * 64, b"wrapped")
@@ -184,8 +184,9 @@ def test_the_journal_outlives_its_process(tmp_path: Path) -> None:
         assert journal.act("update job 1 1") == Act("update job 1 1", "tx", b"envelope")
         assert journal.outcome("job", 1, 1) == outcome
         assert journal.verdict("job", 1, 1) == verdict
-        assert journal.failure("job", 2, "train") == "PLAN_FAILED: it does not load"
-        assert journal.failure("job", 1, "train") is None
+        assert journal.failure("job", 2, 1, "train") == "PLAN_FAILED: it does not load"
+        assert journal.failure("job", 1, 1, "train") is None
+        assert journal.failure("job", 2, 2, "train") is None
         assert journal.times("job", 1) == {"ledger": 750_000}
         assert journal.data_key("a" * 64) == b"wrapped"
         assert journal.upload("0" * 32).account == "AMSP/ann"

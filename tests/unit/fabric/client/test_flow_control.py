@@ -135,19 +135,22 @@ async def test_slots_are_given_in_order_to_those_that_continue_first():
     assert slots.free == 1
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["while it waits", "as its turn comes"])
+@pytest.mark.parametrize("given", ["later", "before", "just after"])
 async def test_a_cancelled_wait_takes_no_slot(given):
     slots = Slots(1)
     await slots.acquire(continues=False)
     waiting = asyncio.create_task(slots.acquire(continues=False))
     await asyncio.sleep(0)
-    if given:
+    if given == "before":
         slots.release()
     waiting.cancel()
+    if given == "just after":
+        slots.release()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
+    assert waiting.cancelled()
     assert not any(slots._waiting)
-    if not given:
+    if given == "later":
         slots.release()
     assert slots.free == 1
 
