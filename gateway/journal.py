@@ -14,7 +14,7 @@ from ..chaincode.records import CommitUpdate, Outcome, Record
 
 __all__ = ["Act", "Journal", "StoredAttestation"]
 
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE acts (
   name TEXT PRIMARY KEY, tx TEXT NOT NULL, bytes BLOB NOT NULL
@@ -39,6 +39,9 @@ CREATE TABLE data_keys (address TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT
 CREATE TABLE uploads (
   id TEXT PRIMARY KEY, account TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, wrapped BLOB NOT NULL
 ) WITHOUT ROWID;
+"""
+_SINCE_2: Final = """
+CREATE TABLE made (address TEXT NOT NULL, job TEXT NOT NULL, PRIMARY KEY (address, job)) WITHOUT ROWID;
 """
 
 
@@ -89,7 +92,8 @@ class Journal:
             self._database.close()
             raise sqlite3.DatabaseError(f"{path} was written by a later version of fedfabric")
         if version < _SCHEMA_VERSION:
-            self._database.executescript(_SCHEMA + f"PRAGMA user_version = {_SCHEMA_VERSION};")
+            missing = _SINCE_2 if version else _SCHEMA + _SINCE_2
+            self._database.executescript(missing + f"PRAGMA user_version = {_SCHEMA_VERSION};")
 
     def close(self) -> None:
         """Close the file."""
@@ -133,6 +137,7 @@ class Journal:
         Returns:
             the update that is stored.
         """
+        self.note_made(update.blob.address, update.job)
         self._store_once("updates", update.job, update.round, update.attempt, update)
         stored = self.update(update.job, update.round, update.attempt)
         return update if stored is None else stored
@@ -144,7 +149,19 @@ class Journal:
 
     def store_outcome(self, job: str, number: int, attempt: int, outcome: Outcome) -> None:
         """Store what the own aggregation of a round gave."""
+        for blob in (outcome.model, outcome.state):
+            if blob is not None:
+                self.note_made(blob.address, job)
         self._store_once("outcomes", job, number, attempt, outcome)
+
+    def note_made(self, address: str, job: str) -> None:
+        """Store for which job a blob came into being here; "" for one that own people brought."""
+        with self._database:
+            self._database.execute("INSERT OR IGNORE INTO made VALUES (?, ?)", (address, job))
+
+    def made_for(self, address: str) -> list[str]:
+        """The jobs for which a blob came into being here; empty when it came from others."""
+        return [row[0] for row in self._database.execute("SELECT job FROM made WHERE address = ?", (address,))]
 
     def verdict(self, job: str, number: int, attempt: int) -> StoredAttestation | None:
         """What the own evaluation of a round's outcome said, if it was stored."""

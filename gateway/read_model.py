@@ -51,7 +51,7 @@ __all__ = ["Applied", "OtherChannelError", "ReadModel", "RoundTimes"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_SCHEMA_VERSION: Final = 3
+_SCHEMA_VERSION: Final = 4
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -64,11 +64,15 @@ CREATE TABLE round_times (
   job TEXT NOT NULL, round INTEGER NOT NULL, state TEXT NOT NULL, ms INTEGER NOT NULL, block INTEGER NOT NULL,
   PRIMARY KEY (job, round, state)
 ) WITHOUT ROWID;
-CREATE TABLE blobs (address TEXT NOT NULL, job TEXT NOT NULL, PRIMARY KEY (address, job)) WITHOUT ROWID;
+CREATE TABLE blobs (
+  address TEXT NOT NULL, job TEXT NOT NULL, own INTEGER NOT NULL, PRIMARY KEY (address, job)
+) WITHOUT ROWID;
 CREATE VIRTUAL TABLE catalogue USING fts5 (id UNINDEXED, words);
 """
 
 _SIGNED_KINDS: Final = frozenset({"job-decision", "access-grant", "access-revocation", "dataset"})
+_OWN_WORDS: Final = frozenset({"update", "attestation"})
+"""Rows in which a member names what it has made itself."""
 _JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "missing", "attestation"})
 _WORD: Final = re.compile(r"\w+")
 _ADDRESS: Final = re.compile(rb'"address":"([0-9a-f]{64})"')
@@ -202,8 +206,10 @@ class ReadModel:
             if kind in _JOB_KINDS:
                 changes.jobs.add(a)
                 found = _ADDRESS.findall(write.value)
+                own = kind in _OWN_WORDS and transaction.creator.msp_id == self._msp_id
                 database.executemany(
-                    "INSERT OR IGNORE INTO blobs VALUES (?, ?)", [(address.decode(), a) for address in found]
+                    "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET own = max(own, excluded.own)",
+                    [(address.decode(), a, own) for address in found],
                 )
             if kind == "consortium":
                 changes.consortium = True
@@ -388,6 +394,20 @@ class ReadModel:
         """The jobs whose records name a blob: plan, models, states, updates."""
         rows = self._reader.execute("SELECT job FROM blobs WHERE address = ?", (address,))
         return [row[0] for row in rows]
+
+    def jobs_vouched_for(self, address: str) -> list[str]:
+        """The jobs for which the own organisation has said that a blob is theirs.
+
+        It has committed it as its update there, attested it, or submitted the job with it as plan or initial model.
+        """
+        rows = self._reader.execute("SELECT job, own FROM blobs WHERE address = ?", (address,)).fetchall()
+        return [job for job, own in rows if own or self._submitted_with(job, address)]
+
+    def _submitted_with(self, job_id: str, address: str) -> bool:
+        job = self.job(job_id)
+        if job is None or job.terms.submitter != self._msp_id:
+            return False
+        return address in {job.terms.plan.bundle.address, job.terms.plan.model.address}
 
 
 def _split(key: str) -> tuple[str, list[str]]:

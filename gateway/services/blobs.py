@@ -57,6 +57,7 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
             if not self._parts.model.jobs_with_blob(received.blob.address):
                 await self._parts.store.delete(received.blob.address)
             raise
+        self._parts.journal.note_made(received.blob.address, "")
         blob = Blob(address=received.blob.address, digest=digest, size=received.blob.size)
         return datasets_pb2.UploadResponse(stored=to_message(blob, records_pb2.Blob))
 
@@ -76,10 +77,10 @@ class Blobs(blobs_pb2_grpc.BlobsServicer):
     def _require_part(self, address: str) -> None:
         """Own people read what their organisation's jobs have, others' gateways what they have a part in."""
         who = caller()
-        jobs = [self._parts.model.job(job) for job in self._parts.model.jobs_with_blob(address)]
-        if any(job is not None and may_read(self._parts, job, who.msp_id, address) for job in jobs):
+        if may_fetch(self._parts, who.msp_id, address):
             return
-        if not jobs and who.msp_id == self._parts.me and who.role is Role.SCIENTIST:
+        named = self._parts.model.jobs_with_blob(address)
+        if not named and who.msp_id == self._parts.me and who.role is Role.SCIENTIST:
             return  # what a scientist has uploaded and not submitted yet
         # The same answer whether the blob is here or not: who has no part learns nothing.
         raise DeniedError(f"{who.msp_id} takes part in no job with this blob", code="NOT_A_PARTICIPANT")
@@ -145,6 +146,7 @@ class Models(blobs_pb2_grpc.ModelsServicer):
                 raise ApiError("the plan's model can't be made: the trainer left none", code="PLAN_FAILED")
             stored = await parts.store.put_file(path, parts.secrets.storage_key, maximum=parts.limits.blob_bytes)
         digest = await digest_of(parts, stored, "model")
+        parts.journal.note_made(stored.address, "")
         blob = Blob(address=stored.address, digest=digest, size=stored.size)
         return to_message(blob, records_pb2.Blob)
 
@@ -187,6 +189,31 @@ def _require_finite(tensors: Tensors) -> None:
 def takes_part(job: Job, msp: str) -> bool:
     """Whether an organisation submitted a job or owns data in it."""
     return job.terms.submitter == msp or any(owner.msp == msp for owner in job.owners)
+
+
+def may_fetch(parts: Parts, msp: str, address: str) -> bool:
+    """Whether an organisation gets a blob from this gateway.
+
+    An address is public, and anybody may name it in a job of its own: that a job names a blob opens it to nobody.
+
+    - Own people read it under any job that names it.
+    - Where the own organisation itself has said whose blob it is (its update, its attestation, the plan and initial
+      model of a job that it submitted), others read it under those jobs, whoever else names it elsewhere.
+    - What was got from others is passed on only to who may read it under each job that names it. The jobs for which
+      something was made here count too: others may name it on the ledger before this gateway's own word is there.
+    """
+    model = parts.model
+
+    def opens(job_id: str) -> bool:
+        job = model.job(job_id)
+        return job is not None and may_read(parts, job, msp, address)
+
+    named = model.jobs_with_blob(address)
+    if msp == parts.me:
+        return any(map(opens, named))
+    if vouched := model.jobs_vouched_for(address):
+        return any(map(opens, vouched))
+    return bool(named) and all(map(opens, {*named, *parts.journal.made_for(address)}))
 
 
 def may_read(parts: Parts, job: Job, msp: str, address: str) -> bool:

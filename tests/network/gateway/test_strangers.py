@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fedfabric.chaincode.records import DatasetUse, RetireDataset
+from fedfabric.chaincode.records import DatasetUse, RetireDataset, SubmitJob
 from fedfabric.fabric.client import connect as connect_fabric
 from fedfabric.gateway import ApiError, connect
 from fedfabric.gateway.client_session import Session, api_error
@@ -87,6 +87,40 @@ async def test_an_organisation_outside_a_job_fetches_nothing_of_it(house: House)
     error = await refusal(scientist.models.fetch("closed", house.folder / "stolen"))
     assert error.code == "NOT_A_PARTICIPANT"
     assert not (house.folder / "stolen").exists()
+
+
+async def test_who_names_others_blobs_in_a_job_of_its_own_gets_none_of_them(house: House) -> None:
+    datasets = await house.data_of("robbed", "cleveland", "switzerland")
+    job = await house.submit("robbed", datasets, rounds=1)
+    await house.approve(job, "cleveland", "switzerland")
+    report = await house.ended("cleveland", "robbed")
+    (only,) = report.rounds
+    wanted = [report.job.model, *(row.blob for row in only.updates)]
+    # All that the ledger shows, named as the initial models of jobs of its own, which nobody has to approve.
+    own = DatasetUse(dataset=await house.register("hungary", "thief"), version=1)
+    await house.show("hungary", "robbed")
+    scientist = await house.client("hungary", "scientist")
+    for number, blob in enumerate(wanted):
+        plan = job.terms.plan.model_copy(update={"model": blob})
+        await scientist.jobs.submit(SubmitJob(id=f"thief-{number}", plan=plan, datasets=(own,), budget="0"))
+    last = f"thief-{len(wanted) - 1}"
+    gateway = await house.network.enrol("hungary", "gateway", role="gateway", hosts=("127.0.0.1", "localhost"))
+    for organisation in ("cleveland", "switzerland"):
+        await house.show(organisation, last)
+        described = house.network.organisations[organisation]
+        credentials = grpc.ssl_channel_credentials(
+            described.peer_tls_ca.read_bytes(), gateway.key_path.read_bytes(), gateway.certificate_path.read_bytes()
+        )
+        async with grpc.aio.secure_channel(described.gateway_endpoint, credentials) as channel:
+            stub = blobs_pb2_grpc.BlobsStub(channel)
+            for blob in wanted:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    async for _ in stub.Fetch(blobs_pb2.FetchRequest(address=blob.address)):
+                        pass
+                assert api_error(caught.value).code == "NOT_A_PARTICIPANT"
+    # Who is entitled still gets them.
+    auditor = await house.client("cleveland", "scientist")
+    assert await auditor.blobs.fetch(report.job.model, house.folder / "robbed-model")
 
 
 async def test_data_sets_are_served_to_nobody_at_all(house: House) -> None:
