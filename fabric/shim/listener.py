@@ -28,6 +28,7 @@ FLUSH_BYTES: Final = 128 * 1024
 CLOSING_SECONDS: Final = 1.0
 """How long a client may take to read what is left when the server stops."""
 
+_CONNECTION: Final = 0
 _OK: Final = 0
 _CANCELLED: Final = 1
 _UNIMPLEMENTED: Final = 12
@@ -75,7 +76,7 @@ class Call:
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
         if len(self._unread) == MAXIMUM_UNREAD // 2:
-            self._protocol.resume_reading("unread")
+            self._protocol.resume_reading(self._stream)
         return self._unread.popleft()
 
     async def write(self, payload: bytes) -> None:
@@ -86,7 +87,7 @@ class Call:
         """A message for the reader."""
         self._unread.append(payload)
         if len(self._unread) == MAXIMUM_UNREAD:
-            self._protocol.pause_reading("unread")
+            self._protocol.pause_reading(self._stream)
         self._awake()
 
     def end(self) -> None:
@@ -172,7 +173,8 @@ class _Protocol(asyncio.Protocol):
         self._room = asyncio.Event()
         self._keepalive: asyncio.TimerHandle | None = None
         self._alive = True
-        self._pauses: set[str] = set()
+        self._pauses: set[int] = set()
+        """Streams with too much unread, and the connection's own number, 0, while the client does not read."""
         self.peer = "an unknown address"
 
     # --- asyncio's side
@@ -224,12 +226,12 @@ class _Protocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         # A client that does not read is not read either, so that what we would answer does not pile up.
         self._writable = False
-        self.pause_reading("unwritten")
+        self.pause_reading(_CONNECTION)
 
     def resume_writing(self) -> None:
         self._writable = True
         self._room.set()
-        self.resume_reading("unwritten")
+        self.resume_reading(_CONNECTION)
 
     # --- the calls' side
 
@@ -248,15 +250,15 @@ class _Protocol(asyncio.Protocol):
         else:
             self._flush_soon()
 
-    def pause_reading(self, reason: str) -> None:
+    def pause_reading(self, stream: int) -> None:
         """Let the client's bytes wait where they are, as long as there is a reason to."""
-        self._pauses.add(reason)
+        self._pauses.add(stream)
         if self._transport is not None:
             self._transport.pause_reading()
 
-    def resume_reading(self, reason: str) -> None:
+    def resume_reading(self, stream: int) -> None:
         """Read on, unless there is another reason not to."""
-        self._pauses.discard(reason)
+        self._pauses.discard(stream)
         if not self._pauses and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -315,6 +317,7 @@ class _Protocol(asyncio.Protocol):
             status, text = _INTERNAL, "internal error"
         finally:
             self._calls.pop(stream, None)
+            self.resume_reading(stream)  # what it left unread holds nobody up
             self._connection.finish(stream, status, text)
             self._flush()
 

@@ -174,6 +174,25 @@ async def test_a_client_that_is_not_read_waits(monkeypatch):
         stream.cancel()
 
 
+async def test_a_call_that_ends_unread_holds_up_no_other(monkeypatch):
+    monkeypatch.setattr(listener_module, "MAXIMUM_UNREAD", 10)
+    full = asyncio.Event()
+
+    async def leaves(unread):
+        while len(unread._unread) < 10:  # noqa: ASYNC110 (the client's bytes come by themselves)
+            await asyncio.sleep(0.001)
+        full.set()
+
+    async with listening(Leaves=leaves, Echo=echo) as listener, client(listener) as channel:
+        left, answered = call(channel, "Leaves"), call(channel, "Echo")
+        for _ in range(10):
+            await within(left.write(b"x"))
+        await within(full.wait())
+        assert await within(left.code()) is grpc.StatusCode.OK
+        await within(answered.write(b"still here"))
+        assert await within(answered.read()) == b"still here"
+
+
 async def test_a_client_that_does_not_read_makes_its_method_wait():
     written = 0
 
@@ -218,7 +237,7 @@ async def test_a_client_that_lets_the_socket_fill_is_not_read_and_served_on_when
             while not any(protocol._pauses for protocol in listener.protocols):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         (protocol,) = listener.protocols
-        assert protocol._pauses == {"unwritten"}
+        assert protocol._pauses == {0}
         assert not protocol._transport.is_reading()
         assert not done.is_set()
         received = 0
