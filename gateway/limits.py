@@ -22,7 +22,11 @@ class Limits:
     page_rows: int = 500
     """Rows in one answer of a list."""
     concurrent_calls: int = 1024
-    """Calls served at a time; more wait in gRPC."""
+    """Calls of the own organisation at a time."""
+    foreign_calls: int = 32
+    """Calls of one other organisation at a time."""
+    health_calls: int = 16
+    """Health calls of one organisation at a time, the own one's too; they are not counted with the others."""
     fetches: int = 4
     """Blobs fetched from other gateways at a time."""
 
@@ -39,6 +43,8 @@ class Deadlines:
     """One blob from another gateway, all tries together."""
     fetch_idle: float = 20.0
     """Between two segments of a fetch."""
+    caller: float = 60.0
+    """For a caller to send what it asks, or to read a message of the answer; and until one that is gone is missed."""
     connect: float = 10.0
     """For a connection to another gateway or to the peer."""
     training: float = 3600.0

@@ -356,13 +356,16 @@ async def _warm(zygote: Zygote) -> None:
 def _server(parts: Parts, metrics: Metrics) -> tuple[Any, int, Any]:
     limits, configuration = parts.limits, parts.configuration
     server = grpc.aio.server(
-        interceptors=[Admission(parts.me, lambda: parts.follower.trust, metrics)],
+        interceptors=[
+            Admission(parts.me, lambda: parts.follower.trust, metrics, limits=limits, deadlines=parts.deadlines)
+        ],
         options=[
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", limits.message_bytes),
             ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_time_ms", round(parts.deadlines.caller * 1000)),
         ],
-        maximum_concurrent_rpcs=limits.concurrent_calls,
+        # No `maximum_concurrent_rpcs`: what one caller took of that number, all others would lack. Admission counts.
     )
     add_services(server, parts)
     status: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
