@@ -45,6 +45,11 @@ class Replayer:
         self._state = state
         self._now_ms = 0
         self._chaincodes: dict[tuple[str, ...], LedgerChaincode] = {}
+        self._look_ups = frozenset(name for name, one in self._chaincode(()).transactions.items() if one.evaluate_only)
+
+    def is_look_up(self, action: Action) -> bool:
+        """Whether a transaction calls what is declared for reading only."""
+        return bool(action.arguments) and action.arguments[0].decode("utf-8", "replace") in self._look_ups
 
     def run(self, transaction: Transaction, action: Action) -> Rerun:
         """Run one transaction over the state before it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Final
 
 from fabric_protos.common import common_pb2
-from fabric_protos.peer import policy_pb2
+from fabric_protos.peer import policy_pb2, proposal_pb2
 from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
 from google.protobuf.message import DecodeError
 
@@ -47,9 +48,10 @@ class TransactionAuditor:
         if not self._check_form(transaction, channel, link):
             return None
         role = self._check_creator(block, transaction, policies, link)
-        action = transaction.action
-        if not transaction.is_valid or action is None:
+        if not transaction.is_valid or transaction.action is None:
             return None
+        # Peers run what the header names, and take any name beside the arguments.
+        action = dataclasses.replace(transaction.action, chaincode=_named_in_header(transaction))
         for access in action.accesses:
             self._check_endorsements(action, access, policies, link)
         lifecycle = action.access(LIFECYCLE)
@@ -215,7 +217,7 @@ class TransactionAuditor:
 
     def _check_versions(self, access: NamespaceAccess, link: str) -> None:
         self._findings.made(Check.VERSIONS)
-        if access.range_queries:
+        if access.range_queries and access.writes:
             self._findings.broken(Check.VERSIONS, link, "it read a range, which no contract does when it writes")
         for read in access.reads:
             row = self._state.get(read.key)
@@ -228,6 +230,19 @@ class TransactionAuditor:
                     f"{_version(present)}",
                 )
 
+    def _is_idle(self, action: Action, access: NamespaceAccess | None, link: str) -> bool:
+        """Whether there is nothing to run again of a transaction that writes no row; what is wrong with it is noted."""
+        if access is not None and any(one.writes for one in access.collections):
+            # Its own organisation's endorsement is enough for that, so it is one member's misconduct.
+            self._findings.remark(link, "it writes private data and no row, which no contract does")
+            return True
+        if not self._replayer.is_look_up(action):
+            return False
+        # Anybody may submit a look-up. It changes nothing, and the ranges that it reads can't be run again.
+        if action.event is not None:
+            self._findings.broken(Check.CONTRACTS, link, "a look-up with an event, which no contract gives")
+        return True
+
     def _check_contract(
         self, transaction: Transaction, action: Action, access: NamespaceAccess | None, link: str
     ) -> None:
@@ -237,6 +252,8 @@ class TransactionAuditor:
                 self._findings.broken(
                     Check.CONTRACTS, link, f"it wrote our rows through the chaincode {printable(action.chaincode)}"
                 )
+            return
+        if (access is None or not (access.writes or access.policy_writes)) and self._is_idle(action, access, link):
             return
         rerun = self._replayer.run(transaction, action)
         if rerun.response.status >= _LOWEST_REFUSAL:
@@ -260,6 +277,16 @@ class TransactionAuditor:
         if not reads >= rerun.reads:
             unread = describe_key(min(rerun.reads - reads))
             self._findings.broken(Check.CONTRACTS, link, f"it did not read {unread}, which the contract reads")
+
+
+def _named_in_header(transaction: Transaction) -> str:
+    """Return the chaincode that peers ran and whose policy they asked for, "" where the header names none."""
+    try:
+        header = common_pb2.Payload.FromString(transaction.payload).header
+        channel = common_pb2.ChannelHeader.FromString(header.channel_header)
+        return str(proposal_pb2.ChaincodeHeaderExtension.FromString(channel.extension).chaincode_id.name)
+    except DecodeError:
+        return ""
 
 
 def _difference(key: str, found: bytes | None, expected: bytes | None) -> str:

@@ -6,6 +6,7 @@ without, the keys that an attacker would hold.
 """
 
 import copy
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -58,7 +59,7 @@ from fedfabric.fabric.configuration import (
 )
 from fedfabric.fabric.configuration_update import compute_update, sign_update, update_envelope, with_application
 from fedfabric.fabric.identity import Identity, Signer, private_key_signer
-from fedfabric.fabric.proposals import assemble, propose
+from fedfabric.fabric.proposals import EndorserProposal, assemble, propose
 from fedfabric.fabric.shim import Invocation, MemoryPeer
 from fedfabric.fabric.shim.memory_peer import Simulation
 from fedfabric.network.identities import Authorities
@@ -235,8 +236,14 @@ class Ledger(Blobs):
         namespace: str = "",
         channel_name: str = "consortium",
         change: Any = None,
+        private: dict[str, bytes] | None = None,
+        call_name: str = "",
     ) -> bytes:
-        """A signed and endorsed transaction; `change` may do anything to its read/write set."""
+        """A signed and endorsed transaction.
+
+        `change` may do anything to its read/write set, `private` is what it wrote by collections, and its call names
+        the chaincode `call_name` where one is given.
+        """
         proposal = propose(
             creator.identity,
             creator.sign,
@@ -246,6 +253,8 @@ class Ledger(Blobs):
             created_ns=self.now * 1_000_000,
             nonce=nonce,
         )
+        if call_name:
+            proposal = renamed(proposal, call_name, creator.sign)
         access = kv_rwset_pb2.KVRWSet()
         for key in sorted(reads):
             read = access.reads.add(key=key)
@@ -257,7 +266,9 @@ class Ledger(Blobs):
         if change is not None:
             change(access)
         results = rwset_pb2.TxReadWriteSet()
-        results.ns_rwset.add(namespace=namespace or chaincode, rwset=access.SerializeToString())
+        own = results.ns_rwset.add(namespace=namespace or chaincode, rwset=access.SerializeToString())
+        for collection, hashed in (private or {}).items():
+            own.collection_hashed_rwset.add(collection_name=collection, hashed_rwset=hashed)
         done = proposal_pb2.ChaincodeAction(
             results=results.SerializeToString(),
             response=proposal_response_pb2.Response(status=200, payload=payload),
@@ -675,6 +686,20 @@ class Run:
             "attestations": sorted(attesters),
         }
         await self.ledger.submit(MEMBERS[0], "gateway", "training:finalise", request)
+
+
+def renamed(proposal: EndorserProposal, name: str, sign: Signer) -> EndorserProposal:
+    """The proposal, signed, with another chaincode named in its call than in its header."""
+    content = proposal_pb2.Proposal.FromString(proposal.signed.proposal_bytes)
+    payload = proposal_pb2.ChaincodeProposalPayload.FromString(content.payload)
+    invocation = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input)
+    invocation.chaincode_spec.chaincode_id.name = name
+    payload.input = invocation.SerializeToString()
+    content.payload = payload.SerializeToString()
+    signed = content.SerializeToString()
+    return dataclasses.replace(
+        proposal, signed=proposal_pb2.SignedProposal(proposal_bytes=signed, signature=sign(signed))
+    )
 
 
 def action_of(envelope: bytes) -> tuple[Any, ...]:

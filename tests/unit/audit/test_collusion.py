@@ -6,6 +6,7 @@ import json
 
 import pytest
 from fabric_protos.common import common_pb2
+from fabric_protos.ledger.rwset.kvrwset import kv_rwset_pb2
 from fedfabric.audit import Check, verify_job
 from fedfabric.chaincode import cohort, jobs, rounds
 from fedfabric.fabric.configuration import Batch
@@ -379,6 +380,55 @@ class TestModifiedContracts:
         assert "id m3 by ClevelandMSP: it did not read" in found
         assert "id m4 by ClevelandMSP: it read a range" in broken(report, Check.VERSIONS)
         assert "id m5 by ClevelandMSP: gives the row k a policy" in broken(report, Check.ENDORSEMENTS)
+
+    @pytest.mark.parametrize("function", ["tokens:balance", "show"])
+    async def test_a_look_up_that_is_submitted_breaks_nothing_unless_it_writes_or_has_an_event(
+        self, run, tmp_path, function
+    ):
+        await whole(run)
+        request = {"owner": A} if "balance" in function else {}
+
+        def with_range(access):
+            access.range_queries_info.add()
+
+        await run.ledger.submit(B, "auditor", function, request, change=with_range)
+        assert audit(run, tmp_path).verified
+        await run.ledger.submit(B, "auditor", function, request, event=("fedfabric", b"[]"))
+        assert "a look-up with an event" in broken(audit(run, tmp_path), Check.CONTRACTS)
+        await run.ledger.submit(
+            C, "auditor", function, request, alter=lambda writes: writes.update({"\0x\0": b"{}"}), change=with_range
+        )
+        report = audit(run, tmp_path)
+        assert f"{function} by {C}: it read a range" in broken(report, Check.VERSIONS)
+        assert f"{function} by {C}" in broken(report, Check.CONTRACTS)
+
+    async def test_a_range_read_through_another_chaincode_breaks_nothing(self, run, tmp_path):
+        await whole(run)
+        creator = run.ledger.houses[A].person("client", "")
+        made = {"namespace": "fedfabric", "change": lambda access: access.range_queries_info.add()}
+        run.ledger.cut([run.ledger.envelope(creator, "other", (b"tokens:balance",), {}, {}, **made)])
+        assert audit(run, tmp_path).verified
+
+    async def test_one_members_private_writes_are_on_record_and_break_nothing(self, run, tmp_path):
+        await whole(run)
+        hashed = kv_rwset_pb2.HashedRWSet(
+            hashed_writes=[kv_rwset_pb2.KVWriteHash(key_hash=bytes(32), value_hash=bytes(32))]
+        )
+        creator = run.ledger.houses[B].person("client", "")
+        call = (b"unheard:of", b"{}")
+        private = {f"_implicit_org_{B}": hashed.SerializeToString()}
+        run.ledger.cut([run.ledger.envelope(creator, "fedfabric", call, {}, {}, endorsers=(B,), private=private)])
+        report = audit(run, tmp_path)
+        assert report.verified
+        assert "writes private data and no row" in report.remarks[0].text
+        run.ledger.cut([run.ledger.envelope(creator, "fedfabric", call, {}, {}, endorsers=(C,), private=private)])
+        assert "/Channel/Application/HungaryMSP/Endorsement" in broken(audit(run, tmp_path), Check.ENDORSEMENTS)
+
+    async def test_what_peers_ran_is_what_the_header_names(self, run, tmp_path):
+        await whole(run)
+        mint = {"id": "m9", "owner": A, "amount": "5"}
+        await run.ledger.submit(A, "operator", "tokens:approve", mint, call_name="another")
+        assert audit(run, tmp_path).verified
 
     async def test_rows_written_through_another_chaincode_are_named(self, run, tmp_path):
         await run.found()
