@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..aggregation import (
     Aggregate,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from ..aggregation import Tensors
     from ..chaincode.records import Blob, Job, Outcome, Update
     from .training import JobLinks, RoundLinks
+
+
+_Pair: TypeAlias = "tuple[Tensors | None, Tensors | None]"
+"""A model and an optimiser's state; None for what can't be had, and for the state of an optimiser that has none."""
 
 
 class _UpdateLostError(Exception):
@@ -50,21 +55,25 @@ class AggregateAuditor:
         job = self._job
         self._check_plan(job)
         final = [links for _, links in sorted(self._links.rounds.items()) if links.record.state is RoundState.FINAL]
-        with tempfile.TemporaryDirectory(prefix="fedfabric-audit-") as folder, ExitStack() as files:
-            model: Tensors | None = self._open(job.terms.plan.model, f"initial model of job {job.id}", files)
-            state: Tensors | None = None
-            for turn, links in enumerate(final):
-                place = Path(folder) / str(turn % 2)
-                place.mkdir(exist_ok=True)
-                with ExitStack() as updates:
-                    result = self._round(links, (model, state), place, updates)
-                if result is None:
-                    model, state = self._from_blobs(links.record.outcome, links.record.number, files)
-                else:
-                    model, state = result.model, result.state
-                    for tensors in (model, state):
-                        if isinstance(tensors, TensorFile):
-                            files.enter_context(tensors)
+        last: _Pair = self._open(job.terms.plan.model, f"initial model of job {job.id}"), None
+        try:
+            with tempfile.TemporaryDirectory(prefix="fedfabric-audit-") as folder:
+                for turn, links in enumerate(final):
+                    place = Path(folder) / str(turn % 2)
+                    shutil.rmtree(place, ignore_errors=True)
+                    place.mkdir()
+                    before, last = last, self._after(links, last, place)
+                    _close(*before)
+        finally:
+            _close(*last)
+
+    def _after(self, links: RoundLinks, before: _Pair, place: Path) -> _Pair:
+        """Return a final round's model and optimiser state, open; computed, or else as attested."""
+        with ExitStack() as updates:
+            result = self._round(links, before, place, updates)
+        if result is None:
+            return self._from_blobs(links.record.outcome, links.record.number)
+        return result.model, result.state
 
     @property
     def _job(self) -> Job:
@@ -80,15 +89,14 @@ class AggregateAuditor:
         except (BlobMissingError, BlobDiffersError) as error:
             self._findings.broken(Check.BLOBS, link, f"blob {job.terms.plan.bundle.address}: {error}")
 
-    def _open(self, blob: Blob, link: str, files: ExitStack) -> TensorFile | None:
-        """Open a model or state; None, with a finding, where it is not what the ledger names."""
+    def _open(self, blob: Blob, link: str) -> TensorFile | None:
+        """Open a model or state, for the caller to close; None, with a finding, where other bytes or none are there."""
         self._findings.made(Check.BLOBS)
         try:
             opened = self._blobs.tensors(blob)
         except (BlobMissingError, BlobDiffersError, BlobUnusableError) as error:
             self._findings.broken(Check.BLOBS, link, f"blob {blob.address}: {error}")
             return None
-        files.enter_context(opened.tensors)
         if fault := opened.fault(blob):
             self._findings.broken(Check.BLOBS, link, f"blob {blob.address}: {fault}")
         return opened.tensors
@@ -113,20 +121,18 @@ class AggregateAuditor:
             self._findings.remark(link, fault)
         return EncodedUpdate(row.msp, opened.tensors, row.samples)
 
-    def _from_blobs(
-        self, outcome: Outcome | None, number: int, files: ExitStack
-    ) -> tuple[Tensors | None, Tensors | None]:
+    def _from_blobs(self, outcome: Outcome | None, number: int) -> _Pair:
         """Go on from the attested model, where the round that gave it could not be computed again."""
         if outcome is None:
             return None, None
-        model = self._open(outcome.model, f"model of round {number}", files)
-        state = self._open(outcome.state, f"optimiser state of round {number}", files) if outcome.state else None
+        model = self._open(outcome.model, f"model of round {number}")
+        state = self._open(outcome.state, f"optimiser state of round {number}") if outcome.state else None
         return model, state
 
     def _round(
         self,
         links: RoundLinks,
-        before: tuple[Tensors | None, Tensors | None],
+        before: _Pair,
         place: Path,
         files: ExitStack,
     ) -> Aggregate | None:
@@ -171,9 +177,7 @@ class AggregateAuditor:
                 f"the updates of {', '.join(found[2])} give {found[0]}, "
                 f"a quorum attested {attested[0]} of {', '.join(attested[2])}",
             )
-            for computed in (result.model, result.state):
-                if isinstance(computed, TensorFile):
-                    computed.close()
+            _close(result.model, result.state)
             return None
         for refused in result.refused:
             self._findings.remark(link, f"{refused}; it was left out of the aggregate")
@@ -194,5 +198,10 @@ class AggregateAuditor:
                 )
             if not self._blobs.has(blob):
                 continue
-            with ExitStack() as files:
-                self._open(blob, f"{name} of {link}", files)
+            _close(self._open(blob, f"{name} of {link}"))
+
+
+def _close(*tensors: Tensors | None) -> None:
+    for one in tensors:
+        if isinstance(one, TensorFile):
+            one.close()

@@ -9,11 +9,12 @@ import pytest
 from fabric_protos.common import common_pb2
 from fedfabric.aggregation import tagged_hash
 from fedfabric.audit import verify_job
+from fedfabric.audit.aggregates import AggregateAuditor
 from fedfabric.audit.blobs import BlobDiffersError, BlobFolder, address_of
 from fedfabric.audit.training import JobAuditor
 from fedfabric.chaincode.records import Blob
 from fedfabric.fabric.blocks import block_file_name
-from fedfabric.tests.unit.audit.ledger import JOB, MEMBERS, Run
+from fedfabric.tests.unit.audit.ledger import JOB, MEMBERS, Run, RunSettings
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,25 @@ async def test_memory_does_not_grow_with_the_ledger(run, tmp_path):
     after = peak(grown, tmp_path / "long")
     assert len(grown.blocks) == 3 * later
     assert after < before + 1024 * 1024
+
+
+async def test_files_held_open_do_not_grow_with_the_rounds(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    run = await Run(tmp_path / "run", RunSettings(rounds=5)).run()
+    whole = AggregateAuditor._round
+    held = []
+
+    def counted(auditor, links, before, place, files):
+        assert list(place.iterdir()) == []  # of the round before the last, nothing takes space any more
+        result = whole(auditor, links, before, place, files)
+        opened = [one.readlink() for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+        held.append(sorted(one.name for one in opened if "fedfabric-audit-" in str(one)))
+        return result
+
+    monkeypatch.setattr(AggregateAuditor, "_round", counted)
+    assert verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB).verified
+    pair = ["model.safetensors", "state.safetensors"]
+    assert held == [pair, *[sorted(pair * 2)] * 4]
 
 
 def test_any_byte_changed_in_a_blocks_signed_part_is_found(run, tmp_path):
