@@ -1,8 +1,8 @@
 """Whether the own organisation has agreed: its own certificates' signatures, read in the blocks themselves.
 
 The ledger's records come from a majority of organisations. Before this gateway decrypts data or starts foreign code it
-asks for more: transactions of its own organisation's stewards that say so, with their signatures over what was written.
-A majority that colludes can write any record, and can't make these signatures.
+asks for more: transactions of its own organisation's stewards that say so. A majority that colludes can write any
+record under them, and can't make their signatures: what they ask for counts, and what was written has to agree with it.
 """
 
 import datetime
@@ -18,13 +18,15 @@ from ..chaincode.records import (
     DecideJob,
     Decision,
     Grant,
+    GrantAccess,
     Job,
     Privacy,
     Record,
+    RegisterDataset,
     Role,
+    UpdateDataset,
     Verdict,
     access_grant_key,
-    access_revocation_key,
     dataset_key,
     decision_key,
 )
@@ -62,8 +64,9 @@ def check_consent(
 ) -> Consent:
     """Check that the own organisation has signed all that training for a job needs.
 
-    1. A steward's approval of the job's digest, which the job's terms on the ledger have.
-    2. The data set's record at the cohort's version.
+    1. A steward's approval of the job's digest, which the job's terms on the ledger have, and no refusal. The terms
+       name the data set; a late owner's, which is not in them, is the one in its decision's row.
+    2. The data set's terms at the cohort's version, with no newer ones and no retirement.
     3. A grant to the submitter for this data set and purpose, unless the submitter is the own organisation; it is not
        revoked and not expired.
 
@@ -72,6 +75,8 @@ def check_consent(
     """
     checker = _Checker(model, trust, chaincode, member.msp, now)
     terms = job.terms
+    if member.grant is None and terms.submitter != member.msp:
+        raise ConsentError("GRANT_MISSING", f"{job.id} names no grant for {member.dataset}")
     if terms.digest != job.digest or terms.id != job.id:
         raise ConsentError("DIGEST_DIFFERS", f"the terms of {job.id} on the ledger do not have the job's digest")
     approval = checker.transaction(decision_key(job.id, member.msp), {"training:approve"})
@@ -84,41 +89,54 @@ def check_consent(
         or terms.plan.privacy is not Privacy.CLEAR
     ):
         raise ConsentError("APPROVAL_DIFFERS", f"what was approved of {job.id} is not what is to be run")
+    if model.takes_away("training:refuse", job.id):
+        raise ConsentError("APPROVAL_DIFFERS", f"{job.id} was refused")
+    named = next((owner for owner in terms.owners if owner.msp == member.msp), None)
+    if named and (named.dataset, named.version, named.grant) != (member.dataset, member.version, member.grant):
+        raise ConsentError("APPROVAL_DIFFERS", f"the data set approved for {job.id} is not the one to be used")
     dataset = _dataset(checker, member)
-    if member.grant is None:
-        if terms.submitter != member.msp:
-            raise ConsentError("GRANT_MISSING", f"{job.id} names no grant for {member.dataset}")
-        return Consent(dataset, None)
-    return Consent(dataset, _grant(checker, job, member, dataset))
+    return Consent(dataset, None if member.grant is None else _grant(checker, job, member, dataset))
 
 
 def _dataset(checker: "_Checker", member: CohortMember) -> Dataset:
-    key = dataset_key(member.dataset)
-    written = checker.transaction(key, {"datasets:register", "datasets:update"})
-    dataset = checker.written(written, key, Dataset)
+    functions = {"datasets:register", "datasets:update"}
+    dataset = _signed_dataset(checker.transaction(dataset_key(member.dataset), functions), member.msp)
     current = checker.model.dataset(member.dataset)
-    if (dataset.id, dataset.owner, dataset.version) != (member.dataset, member.msp, member.version):
+    if (dataset.id, dataset.version) != (member.dataset, member.version):
         raise ConsentError("DATASET_DIFFERS", f"{member.dataset} has another version than the round asks for")
-    if current is None or current.state is not DatasetState.ACTIVE or current != dataset:
+    ended = checker.model.takes_away("datasets:update", dataset.id, dataset.version)
+    if ended or checker.model.takes_away("datasets:retire", dataset.id) or current != dataset:
         raise ConsentError("DATASET_RETIRED", f"{member.dataset} is not to be used any more")
     return dataset
+
+
+def _signed_dataset(transaction: LedgerTransaction, owner: str) -> Dataset:
+    """The record that a registration or an update asks for."""
+    if transaction.function == "datasets:register":
+        new = _read(transaction.arguments[1], RegisterDataset)
+        name, version, terms = f"{owner}/{new.name}", 1, new.terms
+    else:
+        changed = _read(transaction.arguments[1], UpdateDataset)
+        name, version, terms = changed.id, changed.version + 1, changed.terms
+    return Dataset(id=name, owner=owner, version=version, state=DatasetState.ACTIVE, terms=terms)
 
 
 def _grant(checker: "_Checker", job: Job, member: CohortMember, dataset: Dataset) -> Grant:
     request = member.grant or ""
     key = access_grant_key(request, member.msp)
-    grant = checker.written(checker.transaction(key, {"access:grant"}), key, Grant)
+    granting = checker.transaction(key, {"access:grant"})
+    asked, grant = _read(granting.arguments[1], GrantAccess), checker.written(granting, key, Grant)
     wanted = (request, member.msp, job.terms.submitter, member.dataset, member.version, dataset.terms.blob.digest)
     if (grant.request, grant.owner, grant.requester, grant.dataset, grant.version, grant.digest) != wanted:
         raise ConsentError("GRANT_DIFFERS", f"the grant {request} is for something else")
+    if (asked.id, asked.expires_ms) != (request, grant.expires_ms):
+        raise ConsentError("GRANT_DIFFERS", f"the grant {request} on the ledger is not the one that was signed")
     if grant.purpose != TRAINING:
         raise ConsentError("GRANT_DIFFERS", f"the grant {request} is for {grant.purpose}, not for {TRAINING}")
     if grant.expires_ms and checker.now.timestamp() * 1000 >= grant.expires_ms:
         raise ConsentError("GRANT_EXPIRED", f"the grant {request} is over")
     # Whoever wrote a revocation: it only takes away.
-    if checker.model.revocation(request, member.msp) or checker.model.signed(
-        access_revocation_key(request, member.msp)
-    ):
+    if checker.model.revocation(request, member.msp) or checker.model.takes_away("access:revoke", request):
         raise ConsentError("GRANT_REVOKED", f"the grant {request} was revoked")
     return grant
 

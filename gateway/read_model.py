@@ -3,9 +3,10 @@
 A block's rows and the checkpoint commit together, so that a crash leaves the state after one whole block. Rows are the
 ledger's own records under the parts of their keys; beside them stand the words of the catalogue, the times at which
 rounds changed their state, and the envelopes that the own organisation's certificates signed, as evidence for
-`consent`.
+`consent`: by what they wrote, and those that take something away by what they say, whatever was written.
 """
 
+import json
 import re
 import sqlite3
 import threading
@@ -51,7 +52,7 @@ __all__ = ["Applied", "OtherChannelError", "ReadModel", "RoundTimes"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_SCHEMA_VERSION: Final = 4
+_SCHEMA_VERSION: Final = 5
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -60,6 +61,9 @@ CREATE TABLE rows (
 ) WITHOUT ROWID;
 CREATE INDEX rows_by_kind ON rows (kind, a, b, c);
 CREATE TABLE signed (key BLOB PRIMARY KEY, envelope BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken_away (
+  function TEXT NOT NULL, subject TEXT NOT NULL, PRIMARY KEY (function, subject)
+) WITHOUT ROWID;
 CREATE TABLE round_times (
   job TEXT NOT NULL, round INTEGER NOT NULL, state TEXT NOT NULL, ms INTEGER NOT NULL, block INTEGER NOT NULL,
   PRIMARY KEY (job, round, state)
@@ -70,7 +74,14 @@ CREATE TABLE blobs (
 CREATE VIRTUAL TABLE catalogue USING fts5 (id UNINDEXED, words);
 """
 
-_SIGNED_KINDS: Final = frozenset({"job-decision", "access-grant", "access-revocation", "dataset"})
+_SIGNED_KINDS: Final = frozenset({"job-decision", "access-grant", "dataset"})
+_TAKES_AWAY: Final[Mapping[str, tuple[str, ...]]] = {
+    "access:revoke": ("id",),
+    "datasets:retire": ("id",),
+    "datasets:update": ("id", "version"),
+    "training:refuse": ("job",),
+}
+"""What ends the own organisation's consent, and the fields of the argument that say to what."""
 _OWN_WORDS: Final = frozenset({"update", "attestation"})
 """Rows in which a member names what it has made itself."""
 _JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "missing", "attestation"})
@@ -187,6 +198,10 @@ class ReadModel:
     def _apply_transaction(
         self, database: sqlite3.Connection, block: int, transaction: LedgerTransaction, changes: _Changes
     ) -> None:
+        own = transaction.creator.msp_id == self._msp_id
+        subject = _taken_away(transaction) if own else None
+        if subject is not None:
+            database.execute("INSERT OR IGNORE INTO taken_away VALUES (?, ?)", (transaction.function, subject))
         for write in transaction.writes:
             try:
                 kind, attributes = _split(write.key)
@@ -201,15 +216,14 @@ class ReadModel:
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (key, kind, a, b, c, write.value, block, transaction.id),
             )
-            if kind in _SIGNED_KINDS and transaction.creator.msp_id == self._msp_id:
+            if own and kind in _SIGNED_KINDS:
                 database.execute("INSERT OR REPLACE INTO signed VALUES (?, ?)", (key, transaction.envelope))
             if kind in _JOB_KINDS:
                 changes.jobs.add(a)
                 found = _ADDRESS.findall(write.value)
-                own = kind in _OWN_WORDS and transaction.creator.msp_id == self._msp_id
                 database.executemany(
                     "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET own = max(own, excluded.own)",
-                    [(address.decode(), a, own) for address in found],
+                    [(address.decode(), a, own and kind in _OWN_WORDS) for address in found],
                 )
             if kind == "consortium":
                 changes.consortium = True
@@ -390,6 +404,17 @@ class ReadModel:
         row = self._reader.execute("SELECT envelope FROM signed WHERE key = ?", (key.encode(),)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def takes_away(self, function: str, *subject: object) -> bool:
+        """Whether a certificate of the own organisation has signed one of these, whatever the ledger made of it.
+
+        `access:revoke` of a request, `training:refuse` of a job, `datasets:retire` of a data set, `datasets:update` of
+        a data set's version.
+        """
+        found = self._reader.execute(
+            "SELECT 1 FROM taken_away WHERE function = ? AND subject = ?", (function, " ".join(map(str, subject)))
+        )
+        return found.fetchone() is not None
+
     def jobs_with_blob(self, address: str) -> list[str]:
         """The jobs whose records name a blob: plan, models, states, updates."""
         rows = self._reader.execute("SELECT job FROM blobs WHERE address = ?", (address,))
@@ -416,6 +441,20 @@ def _split(key: str) -> tuple[str, list[str]]:
         raise ValueError("not a composite key")
     kind, *attributes = key[1:-1].split("\x00")
     return kind, attributes
+
+
+def _taken_away(transaction: LedgerTransaction) -> str | None:
+    """What a transaction that ends consent speaks of; None: it is none of these."""
+    fields = _TAKES_AWAY.get(transaction.function, ())
+    if not fields or len(transaction.arguments) < 2:
+        return None
+    try:
+        argument = json.loads(transaction.arguments[1])
+        subject = " ".join(str(argument[field]) for field in fields)
+        subject.encode()
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return subject
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -187,6 +187,31 @@ def test_other_terms_under_their_own_digest_are_refused(case: Case) -> None:
     refused(case, "APPROVAL_DIFFERS")
 
 
+async def test_a_decision_for_another_data_set_than_the_terms_name_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path, RunSettings(rounds=1))
+    await run.found()
+    await run.offer(MEMBERS)
+    await run.submit_job()
+    request = {"job": JOB, "digest": run.job["digest"], "privacy": "clear"}
+    other = rewritten("job-decision", lambda row: row.update(dataset=f"{ME}/other"))
+    await run.ledger.submit(ME, "steward", "training:approve", request, alter=other)
+    case = Case(run, tmp_path).follow()
+    member = records.CohortMember(
+        msp=ME, dataset=f"{ME}/other", version=1, grant=run.grant(ME), samples=run.samples[ME]
+    )
+    with pytest.raises(ConsentError, match="the data set approved") as caught:
+        check_consent(
+            case.model.job(JOB),
+            member,
+            model=case.model,
+            trust=Trust.from_configuration(case.model.configuration()),
+            chaincode=CHAINCODE,
+            now=datetime.datetime.fromtimestamp(run.ledger.now / 1000, datetime.UTC),
+        )
+    assert caught.value.code == "APPROVAL_DIFFERS"
+    case.model.close()
+
+
 async def test_a_refusal_is_no_approval(tmp_path: Path) -> None:
     run = Run(tmp_path, RunSettings(rounds=1))
     await run.found()
@@ -217,6 +242,98 @@ async def test_a_revoked_grant_is_none(tmp_path: Path) -> None:
     await case.ledger.submit(ME, "steward", "access:revoke", {"id": Run.grant(ME)})
     refused(case, "GRANT_REVOKED")
     case.model.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "request_", "code"),
+    [
+        ("access:revoke", {"id": Run.grant(ME)}, "GRANT_REVOKED"),
+        ("datasets:retire", {"id": f"{ME}/heart"}, "DATASET_RETIRED"),
+        ("datasets:update", {"id": f"{ME}/heart", "version": 1}, "DATASET_RETIRED"),
+    ],
+)
+async def test_what_a_steward_takes_away_is_gone_though_a_majority_writes_nothing(
+    tmp_path: Path, function: str, request_: dict, code: str
+) -> None:
+    case = Case(await begun(tmp_path), tmp_path)
+    terms = json.loads(case.check().dataset.terms.canonical())
+    if function == "datasets:update":
+        request_ = {**request_, "terms": {**terms, "purposes": ["statistics"]}}
+    await case.ledger.submit(ME, "steward", function, request_, alter=dict.clear)
+    refused(case, code)
+    case.model.close()
+
+
+def test_a_refusal_after_an_approval_ends_it_though_a_majority_writes_nothing(case: Case) -> None:
+    steward = case.ledger.houses[ME].person("client", "steward")
+    request = {"job": JOB, "digest": case.run.job["digest"], "privacy": "clear"}
+    case.ledger.cut([case.ledger.envelope(steward, CHAINCODE, (b"training:refuse", canonical_json(request)), {}, {})])
+    assert "was refused" in refused(case, "APPROVAL_DIFFERS")
+
+
+@pytest.mark.parametrize("role", ["steward", "scientist"])
+def test_a_transaction_that_says_nothing_readable_takes_nothing_away(case: Case, role: str) -> None:
+    somebody = case.ledger.houses[ME].person("client", role)
+    for argument in (b"", b"[]", b"null", b"{}", b'{"id":', b"[" * 100_000, b"\xff", b'{"id":"\\ud800"}'):
+        case.ledger.cut([case.ledger.envelope(somebody, CHAINCODE, (b"access:revoke", argument), {}, {})])
+    case.ledger.cut([case.ledger.envelope(somebody, CHAINCODE, (b"access:revoke",), {}, {})])
+    assert case.check().grant is not None
+
+
+def rewritten(kind: str, change: Callable[[dict], object]) -> Callable[[dict], None]:
+    """What a majority's modified chaincode makes of the rows of a kind."""
+
+    def alter(writes: dict[str, bytes]) -> None:
+        for key, value in writes.items():
+            if value and key.split("\x00")[1] == kind:
+                row = json.loads(value)
+                change(row)
+                writes[key] = canonical_json(row)
+
+    return alter
+
+
+async def test_a_majority_gives_a_grant_no_other_term_than_was_signed(tmp_path: Path) -> None:
+    run = Run(tmp_path, RunSettings(rounds=1))
+    await run.found()
+    expires = run.ledger.now + 100_000
+    endless = rewritten("access-grant", lambda row: row.update(expires_ms=0))
+    run.ledger.alterations["access:grant"] = endless
+    honest = run.ledger.submit
+
+    async def submit(msp: str, role: str, function: str, request: dict, **options: object) -> object:
+        if function == "access:grant":
+            request = {**request, "expires_ms": expires}
+        return await honest(msp, role, function, request, **options)
+
+    run.ledger.submit = submit
+    await run.offer(MEMBERS)
+    await run.start()
+    case = Case(run, tmp_path)
+    assert "not the one that was signed" in refused(case, "GRANT_DIFFERS", now_ms=expires + 1)
+    case.model.close()
+
+
+async def test_a_majority_gives_a_data_set_no_other_terms_than_were_signed(tmp_path: Path) -> None:
+    run = Run(tmp_path, RunSettings(rounds=1))
+    await run.found()
+    run.ledger.alterations["datasets:register"] = rewritten("dataset", lambda row: row["terms"].update(samples=99_999))
+    await run.offer(MEMBERS)
+    await run.start()
+    case = Case(run, tmp_path)
+    refused(case, "DATASET_RETIRED")
+    case.model.close()
+
+
+def test_a_grant_written_under_anothers_signature_is_refused(case: Case) -> None:
+    """The steward signed for another request; a majority writes this one's row under that transaction."""
+    case.follow()
+    key = access_grant_key(Run.grant(ME), ME)
+    row = case.model._writer.execute("SELECT value FROM rows WHERE key = ?", (key.encode(),)).fetchone()[0]
+    steward = case.ledger.houses[ME].person("client", "steward")
+    arguments = (b"access:grant", canonical_json({"id": "another", "expires_ms": 0}))
+    case.ledger.cut([case.ledger.envelope(steward, CHAINCODE, arguments, {}, {key: row})])
+    assert "not the one that was signed" in refused(case, "GRANT_DIFFERS")
 
 
 async def test_a_retired_data_set_is_not_used(tmp_path: Path) -> None:
