@@ -35,7 +35,10 @@ _AGAIN: Final[Mapping[str, int]] = {
     "TOKEN_UNKNOWN": 2,
 }
 """Refusals that have changed nothing and may pass: how often to prepare anew."""
-_LOST: Final = frozenset({"OUTCOME_UNKNOWN", "GATEWAY_UNAVAILABLE", "GATEWAY_TIMEOUT"})
+_LOST: Final = frozenset({"OUTCOME_UNKNOWN", "GATEWAY_UNAVAILABLE", "GATEWAY_TIMEOUT", "INTERNAL"})
+"""After one of these a transaction may have been sent."""
+_ENDED: Final = frozenset({"TRANSACTION_CONFLICT", "TRANSACTION_INVALID", "ENDORSEMENTS_INSUFFICIENT"})
+"""These say how a transaction has ended; whatever else comes after one was sent says nothing about it."""
 _UNREACHED: Final[Mapping[str, str]] = {
     "Connection refused": "nothing listens at the gateway's address in the profile",
     "DNS resolution failed": "the host of the gateway's address in the profile is not known",
@@ -199,11 +202,13 @@ class Session:
         self, request: transactions_pb2.SubmitRequest, transaction_id: str
     ) -> transactions_pb2.SubmitResponse:
         """The same bytes again when the answer is lost: a transaction commits once."""
+        sent = False
         for again in range(_RESENDS + 1):
             try:
                 answer: transactions_pb2.SubmitResponse = await self.call(self._stub.Submit, request)
             except ApiError as error:
-                if error.code not in _LOST:
+                sent = sent or error.code in _LOST
+                if not sent or error.code in _ENDED:
                     raise
                 if again == _RESENDS:
                     raise OutcomeUnknownError(

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from ...fabric.client import CommitError, MalformedError, connect
 from ...fabric.identity import Identity, InvalidIdentityError
 from ..admission import caller
-from ..errors import DeniedError, InvalidError
+from ..errors import DeniedError, InvalidError, OutcomeUnknownError
 from ..parts import Parts
 from ..v1 import transactions_pb2, transactions_pb2_grpc
 
@@ -59,13 +59,21 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
         if transaction.channel_name != configuration.channel:
             raise InvalidError(f"the transaction is not for {configuration.channel}", code="MALFORMED_TRANSACTION")
         _require_caller(_creator(transaction.message))
-        async with asyncio.timeout(self._parts.deadlines.ledger):
-            await transaction.submit()
-            own = self._parts.fabric.network(configuration.channel)
-            status = await own.commit(transaction.transaction_id).status()
-            if not status.successful:
-                raise CommitError(status.code, status.transaction_id, status.block_number)
-            await self._parts.follower.until(status.block_number)
+        try:
+            async with asyncio.timeout(self._parts.deadlines.ledger):
+                await transaction.submit()
+                own = self._parts.fabric.network(configuration.channel)
+                status = await own.commit(transaction.transaction_id).status()
+                if not status.successful:
+                    raise CommitError(status.code, status.transaction_id, status.block_number)
+                await self._parts.follower.until(status.block_number)
+        except TimeoutError as error:
+            # It may have been sent, or have committed: never to be taken for one that has changed nothing.
+            raise OutcomeUnknownError(
+                f"the transaction was sent, and its commit not seen within {self._parts.deadlines.ledger:g} s; send "
+                "the same bytes again, or look",
+                transaction_id=transaction.transaction_id,
+            ) from error
         return transactions_pb2.SubmitResponse(
             transaction_id=transaction.transaction_id,
             block_number=status.block_number,
