@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import grpc
 import structlog
 
 from ..chaincode.records import Record
@@ -19,6 +20,7 @@ from ..fabric.client import (
     Contract,
     Gateway,
     Retries,
+    SubmitError,
     Transaction,
 )
 from .journal import Act, Journal
@@ -92,8 +94,10 @@ class Ledger:
             return None
         log.info("ledger.resumed", act=name, transaction=act.transaction_id)
         try:
-            return await self._ended(name, await self._gateway.signed_transaction(act.bytes).submit())
-        except CommitError as error:
+            return await self._ended(name, await self._sent(name, self._gateway.signed_transaction(act.bytes).submit()))
+        except (CommitError, SubmitError) as error:
+            if self._journal.act(name) is not None:
+                raise  # it may commit still
             log.info("ledger.failed_before", act=name, transaction=act.transaction_id, code=error.code.name)
             return None
 
@@ -106,13 +110,22 @@ class Ledger:
             self._journal.store_act(Act(name, transaction.transaction_id, transaction.bytes))
 
         async def take_through() -> int:
-            commit = await self._contracts[contract].submit_async(
+            sending = self._contracts[contract].submit_async(
                 transaction_name, request.canonical(), before_submit=store, retries=self._retries
             )
-            return await self._ended(name, commit)
+            return await self._ended(name, await self._sent(name, sending))
 
         # Endorsed anew is only what is known to have failed; `_ended` has settled that act by then.
         return await self._retries.run(take_through, CommitError)
+
+    async def _sent(self, name: str, sending: Awaitable[Commit]) -> Commit:
+        """Send a transaction; an orderer's no settles its act, as when its certificate was renewed in between."""
+        try:
+            return await sending
+        except SubmitError as error:
+            if error.code is grpc.StatusCode.ABORTED:
+                self._journal.settle_act(name)
+            raise
 
     async def _ended(self, name: str, commit: Commit) -> int:
         """Wait for a transaction's end, which settles its act either way; its block when it was committed."""

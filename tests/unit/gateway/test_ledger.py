@@ -142,6 +142,32 @@ async def test_a_transaction_that_is_known_to_have_failed_is_made_anew(journal: 
     assert peer.sent == ["before", "tx1-start"]
 
 
+async def test_a_transaction_that_the_orderers_refuse_is_made_anew(journal: Journal) -> None:
+    """Killed before it was sent, and the certificate renewed since: those bytes are never taken."""
+    journal.store_act(Act("start job", "before", b"before"))
+    no = SubmitError("before", grpc.StatusCode.ABORTED, "the creator's certificate has expired")
+    made, peer, _ = ledger(journal, [no, VALID])
+    await made.act("start job", "training:start", REQUEST)
+    assert peer.sent == ["before", "tx1-start"]
+    assert journal.act("start job") is None
+
+
+async def test_a_new_transaction_that_the_orderers_refuse_is_not_kept(journal: Journal) -> None:
+    made, _, _ = ledger(journal, [SubmitError("tx1-start", grpc.StatusCode.ABORTED, "no")])
+    with pytest.raises(SubmitError):
+        await made.act("start job", "training:start", REQUEST)
+    assert journal.act("start job") is None
+
+
+async def test_a_stored_transaction_whose_answer_is_lost_again_is_kept(journal: Journal) -> None:
+    journal.store_act(Act("start job", "before", b"before"))
+    made, peer, _ = ledger(journal, [("lost", VALID), VALID])
+    with pytest.raises(SubmitError):
+        await made.act("start job", "training:start", REQUEST)
+    assert journal.act("start job") == Act("start job", "before", b"before")
+    assert peer.endorsed == 0
+
+
 async def test_an_unknown_end_keeps_the_transaction(journal: Journal) -> None:
     lost = CommitStatusError("tx1-start", grpc.StatusCode.DEADLINE_EXCEEDED, "no answer")
     made, _, _ = ledger(journal, [lost])
