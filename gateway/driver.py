@@ -296,7 +296,9 @@ class Driver:
     async def _act(self, action: Action, transaction: str, request: Record) -> None:
         number = getattr(action, "round", 0)
         attempt = getattr(action, "attempt", 0)
-        name = f"{transaction} {action.job} {number} {attempt}"
+        # With what it says: members that others miss, or attestations, may have become more since it was stored.
+        said = hashlib.sha256(request.canonical()).hexdigest()[:16]
+        name = f"{transaction} {action.job} {number} {attempt} {said}"
         took = await self._ledger.act(name, f"training:{transaction}", request)
         self._journal.add_time(action.job, number, "ledger", took)
         log.info("ledger.act", act=transaction, job=action.job, round=number, seconds=round(took, 3))
