@@ -50,6 +50,24 @@ if TYPE_CHECKING:
     from ..fabric.blocks import NamespaceAccess
 
 _PURPOSE: Final = "training"
+_FOLLOWING: Final = {
+    RoundState.OPEN: (RoundState.CLOSED, RoundState.ABORTED),
+    RoundState.CLOSED: (RoundState.CLOSED, RoundState.FINAL, RoundState.ABORTED),
+}
+"""What a round may become; what is final or aborted stays so."""
+_FIXED: Final = (
+    "job",
+    "number",
+    "cohort",
+    "total_samples",
+    "quorum",
+    "model",
+    "optimizer_state",
+    "window_ms",
+    "opened_ms",
+    "update_until_ms",
+)
+"""What a round keeps from its opening."""
 _ENDED: Final = (JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, JobState.ABORTED)
 
 
@@ -142,15 +160,21 @@ class JobAuditor:
         before = links.record
         links.record = record
         link = f"round {number} of job {self._id}"
-        fixed = ("job", "number", "cohort", "total_samples", "quorum", "model", "optimizer_state", "opened_ms")
-        for name in fixed:
+        for name in _FIXED:
             if getattr(before, name) != getattr(record, name):
                 self._findings.broken(Check.UPDATES, link, f"{writer.place} changes its {name}, fixed at its opening")
-        if record.state is RoundState.CLOSED and before.state is RoundState.OPEN:
-            self._check_closing(links, link, writer)
+        if record.state not in _FOLLOWING.get(before.state, ()):
+            text = f"{writer.place} makes it {record.state.value}, and it was {before.state.value}"
+            self._findings.broken(Check.UPDATES, link, text)
         elif record.state is RoundState.CLOSED:
-            self._check_recount(links, before, link)
+            if before.state is RoundState.OPEN:
+                self._check_closing(links, link, writer)
+            else:
+                self._check_recount(links, before, link)
+            self._check_attest_deadline(record, link, writer)
         if record.state is RoundState.FINAL:
+            if job_key(self._id) not in writes:
+                self._findings.broken(Check.JOB, link, "final without its job's record")
             self._check_quorum(links, link)
             self._check_payments(links, link, writes, writer)
 
@@ -218,11 +242,35 @@ class JobAuditor:
                 )
         elif (before.terms, before.digest) != (job.terms, job.digest):
             self._findings.broken(Check.JOB, link, f"{writer.place} changes its terms")
+        self._check_model(job, before, link, writes, writer)
         if job.state in _ENDED and (before is None or before.state not in _ENDED):
             self._check_refund(job, before, writes, writer)
         self.links.job = job
 
     # -- what must hold
+
+    def _check_model(
+        self, job: Job, before: Job | None, link: str, writes: Mapping[str, bytes], writer: Writer
+    ) -> None:
+        """Check that a job's model and optimiser's state are its plan's first, then each final round's outcome."""
+        expected = (job.terms.plan.model, None) if before is None else (before.model, before.optimizer_state)
+        number = before.round if before else 0
+        links = self.links.rounds.get(number)
+        if links and round_key(self._id, number) in writes and links.record.state is RoundState.FINAL:
+            outcome = links.record.outcome
+            if outcome is None:
+                return  # found as a broken link of the quorum
+            expected = (outcome.model, outcome.state)
+        for name, found, wanted in zip(
+            ("model", "optimiser's state"), (job.model, job.optimizer_state), expected, strict=True
+        ):
+            if found != wanted:
+                self._findings.broken(
+                    Check.AGGREGATE,
+                    link,
+                    f"{writer.place} makes its {name} {found.digest if found else 'none'}, "
+                    f"which must be {wanted.digest if wanted else 'none'}",
+                )
 
     def _check_opening(self, record: Round, writes: Mapping[str, bytes], writer: Writer) -> None:
         link = f"round {record.number} of job {self._id}"
@@ -236,8 +284,10 @@ class JobAuditor:
             )
         if record.total_samples != sum(member.samples for member in record.cohort):
             self._findings.broken(Check.UPDATES, link, "its total of samples is not the cohort's")
-        if record.model != job.model:
-            self._findings.broken(Check.AGGREGATE, link, "it starts from another model than the job's last one")
+        if (record.model, record.optimizer_state) != (job.model, job.optimizer_state):
+            self._findings.broken(
+                Check.AGGREGATE, link, "it starts from another model or optimiser's state than the job's last one"
+            )
         for member in record.cohort:
             name = f"{member.msp} in {link}"
             self._findings.made(Check.GRANTS)
@@ -322,6 +372,13 @@ class JobAuditor:
                 Check.UPDATES, link, f"closed with {len(present)} of {len(record.cohort)} updates before its deadline"
             )
 
+    def _check_attest_deadline(self, record: Round, link: str, writer: Writer) -> None:
+        until = writer.time_ms + (self.links.job.terms.plan.attest_ms if self.links.job else 0)
+        if record.attest_until_ms != until:
+            self._findings.broken(
+                Check.QUORUM, link, f"{writer.place} has it attested until {record.attest_until_ms}, not {until}"
+            )
+
     def _window_ms(self) -> int:
         """Return w of the consortium's present record."""
         found = self._state.record(consortium_key(), Consortium)
@@ -335,6 +392,16 @@ class JobAuditor:
         lost = {msp for msp, said in times.items() if said >= record.quorum}
         if record.attempt != before.attempt + 1:
             self._findings.broken(Check.UPDATES, link, f"its attempt {before.attempt} is followed by {record.attempt}")
+        accepted = Counter(row.outcome for row in links.attestations.values() if row.accept)
+        if any(accepting >= record.quorum for accepting in accepted.values()):
+            self._findings.broken(Check.QUORUM, link, "it is counted anew, though a quorum had agreed on an outcome")
+        if record.withheld != tuple(sorted({*before.withheld, *lost})):
+            self._findings.broken(
+                Check.UPDATES,
+                link,
+                f"it names {_names(record.withheld)} as withholding after {_names(before.withheld)}, "
+                f"a quorum misses the updates of {_names(sorted(lost))}",
+            )
         if not lost:
             self._findings.broken(Check.UPDATES, link, "it is counted anew, though no quorum misses an update")
         if record.counted != tuple(msp for msp in before.counted if msp not in lost):

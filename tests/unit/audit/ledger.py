@@ -669,10 +669,10 @@ class Run:
             attesters += [] if lies else [msp]
         return attesters
 
-    async def miss(self, number: int, members: tuple[str, ...], missed: tuple[str, ...]) -> None:
+    async def miss(self, number: int, members: tuple[str, ...], missed: tuple[str, ...], attempt: int = 1) -> None:
         """Every one of the members says that it can't get these members' updates."""
         for msp in members:
-            request = {"job": JOB, "round": number, "attempt": 1, "members": list(missed)}
+            request = {"job": JOB, "round": number, "attempt": attempt, "members": list(missed)}
             await self.ledger.submit(msp, "gateway", "training:report_missing", request)
 
     async def recount(self, number: int) -> None:

@@ -15,6 +15,7 @@ from fedfabric.tests.unit.audit.ledger import JOB, MEMBERS, House, Run, RunSetti
 
 A, B, C = MEMBERS
 MINUTE = 60_000
+OTHER_BLOB = {"address": "ab" * 32, "digest": "cd" * 32, "size": 1}
 
 
 def altering(kind: str, **fields):
@@ -27,6 +28,16 @@ def altering(kind: str, **fields):
                 for name, value in fields.items():
                     content[name] = value(content[name]) if callable(value) else value
                 writes[key] = json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+
+    return alter
+
+
+def without(kind: str):
+    """A modified chaincode that writes no rows of one kind."""
+
+    def alter(writes: dict[str, bytes]) -> None:
+        for key in [key for key in writes if key.split("\0")[1:2] == [kind]]:
+            del writes[key]
 
     return alter
 
@@ -111,9 +122,69 @@ ROWS = {
         Check.UPDATES,
         "its total of samples is not the cohort's",
     ),
+    "another optimiser's state to start from": (
+        "training:start",
+        altering("round", optimizer_state=OTHER_BLOB),
+        Check.AGGREGATE,
+        "starts from another model or optimiser's state",
+    ),
+    "another model of the job than its plan's": (
+        "training:submit",
+        altering("job", model=OTHER_BLOB),
+        Check.AGGREGATE,
+        f"makes its model {'cd' * 32}, which must be",
+    ),
+    "another model of the job between its rounds": (
+        "training:start",
+        altering("job", model=OTHER_BLOB),
+        Check.AGGREGATE,
+        f"makes its model {'cd' * 32}, which must be",
+    ),
+    "another model of the job than its last round's outcome": (
+        "training:finalise",
+        altering("job", model=OTHER_BLOB),
+        Check.AGGREGATE,
+        f"makes its model {'cd' * 32}, which must be",
+    ),
+    "another optimiser's state of the job than its last round's outcome": (
+        "training:finalise",
+        altering("job", optimizer_state=None),
+        Check.AGGREGATE,
+        "makes its optimiser's state none, which must be",
+    ),
+    "a final round that its job does not know of": (
+        "training:finalise",
+        without("job"),
+        Check.JOB,
+        f"round 1 of job {JOB}: final without its job's record",
+    ),
+    "an update's deadline that changes": (
+        "training:close",
+        altering("round", update_until_ms=1),
+        Check.UPDATES,
+        "changes its update_until_ms, fixed at its opening",
+    ),
+    "a window that changes": (
+        "training:close",
+        altering("round", window_ms=900),
+        Check.UPDATES,
+        "changes its window_ms, fixed at its opening",
+    ),
+    "another deadline of the attestations": (
+        "training:close",
+        altering("round", attest_until_ms=lambda until: until + 1),
+        Check.QUORUM,
+        "has it attested until",
+    ),
+    "a round that is final and was never closed": (
+        "training:close",
+        altering("round", state="final"),
+        Check.UPDATES,
+        "makes it final, and it was open",
+    ),
     "another model to start from": (
         "training:start",
-        altering("round", model={"address": "ab" * 32, "digest": "cd" * 32, "size": 1}),
+        altering("round", model=OTHER_BLOB),
         Check.AGGREGATE,
         "starts from another model",
     ),
@@ -249,6 +320,59 @@ class TestModifiedContracts:
         assert f"it counts {A}, {B} of {A}, {B}, {C}, though a quorum misses those of nobody" in broken(
             report, Check.UPDATES
         )
+
+    async def counted_anew(self, run: Run, tmp_path, *, agreeing: tuple[str, ...] = (), **fields):
+        """A round that is counted anew without the update of the third member, which a quorum misses."""
+        await run.found()
+        await run.offer(MEMBERS)
+        await run.start()
+        updates = await run.deliver(1, MEMBERS)
+        await run.close(1, MEMBERS)
+        if agreeing:
+            await run.attest(1, agreeing, run.aggregate(MEMBERS, updates))
+        await run.miss(1, (A, B), (C,))
+        run.ledger.alterations["training:recount"] = altering("round", **fields)
+        await run.recount(1)
+        return audit(run, tmp_path)
+
+    async def test_a_round_counted_anew_after_a_quorum_had_agreed_is_named(self, run, tmp_path, modified):
+        await self.counted_anew(run, tmp_path, agreeing=(A, B))
+        modified.undo()
+        report = audit(run, tmp_path)
+        assert "it is counted anew, though a quorum had agreed on an outcome" in broken(report, Check.QUORUM)
+
+    async def test_a_round_counted_anew_while_fewer_than_a_quorum_agree_is_not(self, run, tmp_path):
+        assert (await self.counted_anew(run, tmp_path, agreeing=(A,))).verified
+
+    async def test_a_round_counted_anew_that_names_others_as_withholding_is_named(self, run, tmp_path):
+        report = await self.counted_anew(run, tmp_path, withheld=[B])
+        assert f"it names {B} as withholding after nobody" in broken(report, Check.UPDATES)
+
+    async def test_a_round_counted_anew_that_forgets_who_withheld_before_is_named(self, run, tmp_path, modified):
+        await self.counted_anew(run, tmp_path)
+        await run.miss(1, (A, C), (B,), attempt=2)
+        run.ledger.alterations["training:recount"] = altering("round", withheld=[B])
+        await run.recount(1)
+        modified.undo()
+        assert f"it names {B} as withholding after {C}" in broken(audit(run, tmp_path), Check.UPDATES)
+
+    async def test_a_round_counted_anew_with_another_deadline_is_named(self, run, tmp_path):
+        report = await self.counted_anew(run, tmp_path, attest_until_ms=lambda until: until + 1)
+        assert "has it attested until" in broken(report, Check.QUORUM)
+
+    async def test_a_final_round_that_is_opened_again_is_named(self, run, tmp_path):
+        await whole(run)
+        state = run.ledger.peer.state("fedfabric")
+        (key,) = (key for key in state if key.startswith("\0round\0"))
+
+        def alter(writes):
+            writes[key] = state[key]
+            altering("round", state="closed")(writes)
+
+        mint = {"id": "m9", "owner": A, "amount": "5"}
+        await run.ledger.submit(A, "operator", "tokens:approve", mint, alter=alter)
+        report = audit(run, tmp_path)
+        assert "makes it closed, and it was final" in broken(report, Check.UPDATES)
 
     async def test_an_outcome_that_names_others_than_it_sums_is_named(self, run, tmp_path):
         await run.found()
