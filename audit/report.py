@@ -56,7 +56,7 @@ TITLES: Final[Mapping[Check, str]] = {
     Check.UPDATES: "Each round aggregates updates that members of its cohort signed",
     Check.BLOBS: "Plan, models and updates are the bytes that the ledger names",
     Check.QUORUM: "Each final round has a quorum of equal attestations, each signed by its own member",
-    Check.AGGREGATE: "Each final round's model, computed again from its updates, is the one attested and then the job's",
+    Check.AGGREGATE: "Each final round's model, computed again from its updates, is the one attested and the job's",
     Check.PAYMENTS: "Each final round paid what the job's terms say, and the rest went back",
 }
 

@@ -418,7 +418,7 @@ class JobAuditor:
         for msp in sorted(lost):
             self._findings.remark(
                 f"update of {msp} in {link}",
-                "a quorum could not get what it had committed; it was left out and not paid",
+                "a quorum could not get what it had committed; it was left out, and is not paid",
             )
         links.attestations, links.missing = {}, {}
 

@@ -94,7 +94,7 @@ async def test_bytes_that_are_no_update_are_left_out_by_all_honest_members_alike
     assert said[house.msp("cleveland")] == said[house.msp("switzerland")] == only.round.outcome.digest
 
 
-async def test_who_commits_an_update_and_withholds_it_is_named_left_out_and_not_paid(house: House) -> None:
+async def test_who_commits_an_update_and_withholds_it_is_named_and_not_paid_for_it(house: House) -> None:
     await house.mint("withheld", house.msp("cleveland"), 600)
     datasets = await house.data_of("withheld", *ORGANISATIONS)
     async with house.replaced(WITHHOLDING, "hungary"):
