@@ -137,9 +137,7 @@ class Driver:
         now_ms = self._clock_ms()
         wanted: dict[Action, int] = {}
         wakes: list[float] = []
-        for job in self._model.unfinished_jobs():
-            if not self._concerns_me(job):
-                continue
+        for job in self._model.own_open_jobs():
             situation = self._situation(job)
             todo = decide(situation, self._own(situation), self._me, now_ms, stagger_ms=self._stagger_ms)
             wanted.update(todo.actions)
@@ -170,9 +168,6 @@ class Driver:
     def _ended(self, action: Action) -> None:
         del self._running[action]
         self._wake.set()
-
-    def _concerns_me(self, job: Job) -> bool:
-        return job.terms.submitter == self._me or any(owner.msp == self._me for owner in job.owners)
 
     def _situation(self, job: Job) -> JobSituation:
         model = self._model

@@ -28,6 +28,7 @@ from ..chaincode.records import (
     Decision,
     Grant,
     Job,
+    JobState,
     Missing,
     Record,
     Revocation,
@@ -52,7 +53,7 @@ __all__ = ["Applied", "OtherChannelError", "ReadModel", "RoundTimes"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_SCHEMA_VERSION: Final = 5
+_SCHEMA_VERSION: Final = 6
 _SCHEMA: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -71,6 +72,7 @@ CREATE TABLE round_times (
 CREATE TABLE blobs (
   address TEXT NOT NULL, job TEXT NOT NULL, own INTEGER NOT NULL, PRIMARY KEY (address, job)
 ) WITHOUT ROWID;
+CREATE TABLE open_jobs (key BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE VIRTUAL TABLE catalogue USING fts5 (id UNINDEXED, words);
 """
 
@@ -85,6 +87,7 @@ _TAKES_AWAY: Final[Mapping[str, tuple[str, ...]]] = {
 _OWN_WORDS: Final = frozenset({"update", "attestation"})
 """Rows in which a member names what it has made itself."""
 _JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "missing", "attestation"})
+_OPEN: Final = frozenset({JobState.SUBMITTED, JobState.RUNNING})
 _WORD: Final = re.compile(r"\w+")
 _ADDRESS: Final = re.compile(rb'"address":"([0-9a-f]{64})"')
 
@@ -199,9 +202,8 @@ class ReadModel:
         self, database: sqlite3.Connection, block: int, transaction: LedgerTransaction, changes: _Changes
     ) -> None:
         own = transaction.creator.msp_id == self._msp_id
-        subject = _taken_away(transaction) if own else None
-        if subject is not None:
-            database.execute("INSERT OR IGNORE INTO taken_away VALUES (?, ?)", (transaction.function, subject))
+        if own:
+            _note_taken_away(database, transaction)
         for write in transaction.writes:
             try:
                 kind, attributes = _split(write.key)
@@ -225,12 +227,26 @@ class ReadModel:
                     "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET own = max(own, excluded.own)",
                     [(address.decode(), a, own and kind in _OWN_WORDS) for address in found],
                 )
+            if kind == "job":
+                self._note_open(database, key, write.value)
             if kind == "consortium":
                 changes.consortium = True
             if kind == "dataset":
                 _index(database, write.value)
             if kind == "round":
                 _note_time(database, write.value, transaction.timestamp_ms, block)
+
+    def _note_open(self, database: sqlite3.Connection, key: bytes, value: bytes) -> None:
+        """Keep at hand in which jobs the own organisation may have something to do: others' may be many."""
+        job, me = _parsed(value, Job), self._msp_id
+        if (
+            job is not None
+            and job.state in _OPEN
+            and (job.terms.submitter == me or any(owner.msp == me for owner in job.owners))
+        ):
+            database.execute("INSERT OR IGNORE INTO open_jobs VALUES (?)", (key,))
+        else:
+            database.execute("DELETE FROM open_jobs WHERE key = ?", (key,))
 
     @property
     def position(self) -> int:
@@ -384,20 +400,14 @@ class ReadModel:
         """A page of jobs in the order of their ids."""
         return _page([job for job in self._all(Job, "job") if state in {"", job.state.value}], after, limit)
 
-    def unfinished_jobs(self) -> list[Job]:
-        """The jobs in which something can still happen."""
-        # Looked for in the canonical bytes first: most jobs have ended, and reading all of them for every block would
-        # take longer the longer the channel lives.
-        rows = self._reader.execute(
-            "SELECT value FROM rows WHERE kind = 'job' AND (instr(value, ?) OR instr(value, ?)) ORDER BY a",
-            (b'"state":"running"', b'"state":"submitted"'),
-        )
-        found = [read for (value,) in rows if (read := _parsed(value, Job)) is not None]
-        return [job for job in found if job.state.value in {"submitted", "running"}]
+    def own_open_jobs(self) -> list[Job]:
+        """The jobs that the own organisation submitted or is asked for data by, and in which something can happen."""
+        rows = self._reader.execute("SELECT value FROM open_jobs JOIN rows USING (key) ORDER BY key")
+        return [read for (value,) in rows if (read := _parsed(value, Job)) is not None]
 
     def ended_jobs(self) -> list[Job]:
         """The jobs in which nothing can happen any more."""
-        return [job for job in self._all(Job, "job") if job.state.value not in {"submitted", "running"}]
+        return [job for job in self._all(Job, "job") if job.state not in _OPEN]
 
     def signed(self, key: str) -> bytes | None:
         """The envelope by which a certificate of the own organisation wrote a key, as it stands in its block."""
@@ -443,18 +453,17 @@ def _split(key: str) -> tuple[str, list[str]]:
     return kind, attributes
 
 
-def _taken_away(transaction: LedgerTransaction) -> str | None:
-    """What a transaction that ends consent speaks of; None: it is none of these."""
+def _note_taken_away(database: sqlite3.Connection, transaction: LedgerTransaction) -> None:
     fields = _TAKES_AWAY.get(transaction.function, ())
     if not fields or len(transaction.arguments) < 2:
-        return None
+        return
     try:
         argument = json.loads(transaction.arguments[1])
         subject = " ".join(str(argument[field]) for field in fields)
         subject.encode()
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return subject
+        return  # nothing that a client of ours signs
+    database.execute("INSERT OR IGNORE INTO taken_away VALUES (?, ?)", (transaction.function, subject))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -502,7 +502,28 @@ def test_rows_and_blobs_are_found_where_they_belong(case: Case) -> None:
     assert model.round_times(JOB, 1).opened_ms == model.round(JOB, 1).opened_ms
     assert model.round_times(JOB, 1).closed_ms == 0
     assert model.genesis_hash == case.ledger.genesis_hash
-    assert [job.id for job in model.unfinished_jobs()] == [JOB]
+    assert [job.id for job in model.own_open_jobs()] == [JOB]
+
+
+@pytest.mark.parametrize(("me", "its"), [(SUBMITTER, True), (ME, True), ("StrangerMSP", False)])
+async def test_jobs_are_at_hand_for_those_who_have_a_part_as_long_as_something_can_happen(
+    tmp_path: Path, me: str, its: bool
+) -> None:
+    case = Case(await begun(tmp_path), tmp_path, me)
+    assert [job.id for job in case.follow().model.own_open_jobs()] == [JOB] * its
+    for number in (1, 2):
+        await case.run.round(number, MEMBERS)
+    case.follow()
+    assert case.model.job(JOB).state is records.JobState.FINISHED
+    assert case.model.own_open_jobs() == []
+    case.model.close()
+
+
+def test_a_job_whose_row_is_deleted_is_at_hand_no_more(case: Case) -> None:
+    case.follow()
+    somebody = case.ledger.houses[ME].person("client", "gateway")
+    case.ledger.cut([case.ledger.envelope(somebody, CHAINCODE, (b"training:x", b"{}"), {}, {job_key(JOB): b""})])
+    assert case.follow().model.own_open_jobs() == []
 
 
 def test_a_file_of_an_older_version_is_built_anew(case: Case, tmp_path: Path) -> None:

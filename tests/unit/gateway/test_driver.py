@@ -70,16 +70,16 @@ class FakeWorkshop:
 class Stage:
     """A gateway's driver in the middle of a job in its first round."""
 
-    def __init__(self, run: Run, folder: Path) -> None:
+    def __init__(self, run: Run, folder: Path, me: str = ME) -> None:
         self.run = run
-        self.model = ReadModel(folder / "ledger.sqlite", ME)
+        self.model = ReadModel(folder / "ledger.sqlite", me)
         self.journal = Journal(folder / "journal.sqlite")
         self.follower = Follower(self.model, CHAINCODE)
         self.ledger = FakeLedger()
         self.workshop = FakeWorkshop(self.journal)
         self.now_ms = run.ledger.now
         self.driver = Driver(
-            ME,
+            me,
             follower=self.follower,
             journal=self.journal,
             ledger=self.ledger,
@@ -218,8 +218,7 @@ async def test_other_organisations_jobs_are_left_to_them(tmp_path: Path) -> None
     await run.found()
     await run.offer(MEMBERS)
     await run.start()
-    stage = Stage(run, tmp_path)
-    stage.driver._me = "StrangerMSP"
+    stage = Stage(run, tmp_path, "StrangerMSP")
     await stage.catch_up()
     stage.now_ms += 10**9
     task = asyncio.create_task(stage.driver.run())
