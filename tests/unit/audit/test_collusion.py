@@ -374,6 +374,14 @@ class TestModifiedContracts:
         report = audit(run, tmp_path)
         assert "makes it closed, and it was final" in broken(report, Check.UPDATES)
 
+    async def test_an_update_that_is_summed_though_its_row_names_another_size_is_named(self, run, tmp_path):
+        run.claims = {"size": 7}
+        await whole(run)
+        report = audit(run, tmp_path)
+        size = len(run.ledger.blobs[run.updates[0]["blob"]["address"]])
+        assert f"it has {size} bytes, the ledger says 7" in broken(report, Check.BLOBS)
+        assert not report.rounds[0].recomputed
+
     async def test_an_outcome_that_names_others_than_it_sums_is_named(self, run, tmp_path):
         await run.found()
         await run.offer(MEMBERS)
