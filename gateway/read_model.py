@@ -227,14 +227,11 @@ class ReadModel:
                     "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET own = max(own, excluded.own)",
                     [(address.decode(), a, own and kind in _OWN_WORDS) for address in found],
                 )
-            if kind == "job":
-                self._note_open(database, key, write.value)
             if kind == "consortium":
                 changes.consortium = True
-            if kind == "dataset":
-                _index(database, write.value)
-            if kind == "round":
-                _note_time(database, write.value, transaction.timestamp_ms, block)
+            if kind == "job":
+                self._note_open(database, key, write.value)
+            _note_besides(database, kind, write.value, transaction.timestamp_ms, block)
 
     def _note_open(self, database: sqlite3.Connection, key: bytes, value: bytes) -> None:
         """Keep at hand in which jobs the own organisation may have something to do: others' may be many."""
@@ -491,6 +488,13 @@ def _parsed(value: bytes, record: type[AnyRecord]) -> AnyRecord | None:
     except ValidationError:
         # A later version's record: this gateway does not act on what it can't read.
         return None
+
+
+def _note_besides(database: sqlite3.Connection, kind: str, value: bytes, timestamp_ms: int, block: int) -> None:
+    if kind == "dataset":
+        _index(database, value)
+    if kind == "round":
+        _note_time(database, value, timestamp_ms, block)
 
 
 def _index(database: sqlite3.Connection, value: bytes) -> None:

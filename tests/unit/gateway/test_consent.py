@@ -136,7 +136,8 @@ def test_anothers_signature_in_place_of_the_own_is_refused(case: Case, key: str,
         payload=envelope.payload.replace(b"steward", b"Steward", 1) if b"steward" in envelope.payload else b"",
         signature=envelope.signature,
     )
-    changed = common_pb2.Envelope(payload=envelope.payload, signature=envelope.signature[:-1] + b"\x00")
+    flipped = envelope.signature[:-1] + bytes([envelope.signature[-1] ^ 1])
+    changed = common_pb2.Envelope(payload=envelope.payload, signature=flipped)
     for bad in (changed, forged, common_pb2.Envelope(payload=envelope.payload)):
         with case.model._writer as database:
             database.execute("UPDATE signed SET envelope = ? WHERE key = ?", (bad.SerializeToString(), key.encode()))
