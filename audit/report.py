@@ -167,6 +167,7 @@ class Report:
     findings: tuple[Finding, ...]
     findings_left_out: int
     remarks: tuple[Remark, ...]
+    remarks_left_out: int
     rounds: tuple[RoundFigures, ...]
     founders: tuple[str, ...]
     """The organisations that founded the consortium: compare them with what was agreed."""
@@ -229,6 +230,8 @@ class Report:
         if self.findings_left_out:
             lines.append(f"   and {self.findings_left_out} findings more")
         lines += [f"on record: {one.link}: {one.text}" for one in self.remarks]
+        if self.remarks_left_out:
+            lines.append(f"on record: and {self.remarks_left_out} things more")
         lines += [f"taken as given: {one}" for one in self.assumptions]
         return lines
 
@@ -243,6 +246,7 @@ class Findings:
         self._findings: list[Finding] = []
         self._remarks: list[Remark] = []
         self._left_out = 0
+        self._remarks_left_out = 0
 
     def made(self, check: Check, count: int = 1) -> None:
         """Count a check that was made."""
@@ -261,8 +265,13 @@ class Findings:
 
     def remark(self, link: str, text: str) -> None:
         """Record a member's misconduct that the rules took care of."""
+        remark = Remark(link, text)
+        if remark in self._remarks:
+            return
         if len(self._remarks) < MAX_FINDINGS:
-            self._remarks.append(Remark(link, text))
+            self._remarks.append(remark)
+        else:
+            self._remarks_left_out += 1
 
     def not_done(self, *checks: Check) -> None:
         """Record checks that could not be made, or not to their end."""
@@ -282,6 +291,11 @@ class Findings:
     def findings_left_out(self) -> int:
         """Findings beyond the most that are kept."""
         return self._left_out
+
+    @property
+    def remarks_left_out(self) -> int:
+        """Remarks beyond the most that are kept."""
+        return self._remarks_left_out
 
     def results(self) -> tuple[CheckResult, ...]:
         """Return every check's result."""

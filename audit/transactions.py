@@ -232,9 +232,14 @@ class TransactionAuditor:
 
     def _is_idle(self, action: Action, access: NamespaceAccess | None, link: str) -> bool:
         """Whether there is nothing to run again of a transaction that writes no row; what is wrong with it is noted."""
-        if access is not None and any(one.writes for one in access.collections):
-            # Its own organisation's endorsement is enough for that, so it is one member's misconduct.
-            self._findings.remark(link, "it writes private data and no row, which no contract does")
+        private = {one.collection for one in access.collections if one.writes} if access is not None else set()
+        if private:
+            # Its own organisation's endorsement is enough for that, so it is one member's misconduct. The remark names
+            # no transaction, so that it is kept once: else the member could fill the record with it.
+            for name in sorted(private):
+                self._findings.remark(
+                    f"collection {printable(name)[:100]}", "private data were written into it, and no contract does that"
+                )
             return True
         if not self._replayer.is_look_up(action):
             return False

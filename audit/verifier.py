@@ -113,6 +113,7 @@ def verify_job(
             findings=findings.findings,
             findings_left_out=findings.findings_left_out,
             remarks=findings.remarks,
+            remarks_left_out=findings.remarks_left_out,
             rounds=round_figures(links, aggregates.recomputed),
             founders=walk.founders,
             certificate_authorities=walk.channel.authorities,

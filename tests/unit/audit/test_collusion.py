@@ -552,7 +552,13 @@ class TestModifiedContracts:
         run.ledger.cut([run.ledger.envelope(creator, "fedfabric", call, {}, {}, endorsers=(B,), private=private)])
         report = audit(run, tmp_path)
         assert report.verified
-        assert "writes private data and no row" in report.remarks[0].text
+        (remark,) = report.remarks
+        assert (remark.link, remark.text) == (
+            f"collection _implicit_org_{B}",
+            "private data were written into it, and no contract does that",
+        )
+        run.ledger.cut([run.ledger.envelope(creator, "fedfabric", call, {}, {}, endorsers=(B,), private=private)])
+        assert audit(run, tmp_path).remarks == (remark,)
         run.ledger.cut([run.ledger.envelope(creator, "fedfabric", call, {}, {}, endorsers=(C,), private=private)])
         assert "/Channel/Application/HungaryMSP/Endorsement" in broken(audit(run, tmp_path), Check.ENDORSEMENTS)
 

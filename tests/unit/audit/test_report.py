@@ -24,6 +24,7 @@ def report(findings: Findings) -> Report:
         findings=findings.findings,
         findings_left_out=findings.findings_left_out,
         remarks=findings.remarks,
+        remarks_left_out=findings.remarks_left_out,
         rounds=(),
         founders=(),
         certificate_authorities={},
@@ -80,10 +81,14 @@ def test_findings_are_kept_once_and_bounded():
         findings.broken(Check.CHAIN, f"block {number}", "flaw")
         findings.broken(Check.CHAIN, f"block {number}", "flaw")
         findings.remark(f"row {number}", "odd")
+        findings.remark(f"row {number}", "odd")
     said = report(findings)
     assert len(said.findings) == len(said.remarks) == MAX_FINDINGS
     assert said.findings_left_out >= 5
     assert any("findings more" in line for line in said.lines())
+    assert said.remarks[1].link == "row 1"
+    assert said.remarks_left_out >= 5
+    assert any("things more" in line for line in said.lines())
 
 
 @pytest.mark.parametrize(
