@@ -238,7 +238,8 @@ class TransactionAuditor:
             # no transaction, so that it is kept once: else the member could fill the record with it.
             for name in sorted(private):
                 self._findings.remark(
-                    f"collection {printable(name)[:100]}", "private data were written into it, and no contract does that"
+                    f"collection {printable(name)[:100]}",
+                    "private data were written into it, and no contract does that",
                 )
             return True
         if not self._replayer.is_look_up(action):
