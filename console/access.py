@@ -87,6 +87,21 @@ def revoke(
     show(ask(profile, lambda client: client.access.revoke(identifier, reason=reason)), title="revoked")
 
 
+@app.command()
+def withdraw(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="Your request, not granted yet.")],
+    profile: Profile = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Take a request back before it is granted; its price comes back out of escrow. Needs the role scientist.
+
+    \b
+    Example:
+      fedfabric access withdraw heart-hungary
+    """
+    show(ask(profile, lambda client: client.access.withdraw(identifier)), title="withdrawn")
+
+
 @app.command("list")
 def list_(
     dataset: Annotated[str, typer.Option("--dataset", help="Only requests for this data set.")] = "",

@@ -9,7 +9,7 @@ import typer
 from .exit_codes import ExitCode
 from .failures import Failure, bad_input, check_state, explain
 from .initial_model import check_form, check_values
-from .job_lines import figures, round_line, show_job
+from .job_lines import figures, money, round_line, show_job
 from .output import Format, Output, chosen, plain, progress, say, show, show_line, show_rows
 from .session import Profile, ask, look, warn_of_peer
 
@@ -261,7 +261,7 @@ def watch(
 
     report = ask(profile, watched)
     ended = report.job.state.value
-    say(f"{job} {ended}: {report.job.rounds_final} rounds, {report.job.paid} tokens paid. {report.job.reason}".rstrip())
+    say(f"{job} {ended}: {report.job.rounds_final} rounds, {money(report.job)}. {report.job.reason}".rstrip())
     if ended in ENDED_OTHERWISE:
         raise Failure(
             ExitCode.JOB_ENDED_OTHERWISE,

@@ -27,6 +27,18 @@ def figures(metrics: "Mapping[str, int]") -> str:
     return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
+def money(job: "Job") -> str:
+    """Where a job's budget is: paid, held, and gone back to whom."""
+    held = int(job.escrowed)
+    back = int(job.terms.budget) - int(job.paid) - held
+    parts = [
+        f"{job.paid} tokens paid",
+        f"{held} in escrow" if held else "",
+        back and f"{back} back to {job.terms.payer}",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
 def show_job(job: "Job", title: str) -> None:
     """A job's record: as JSON whole, as text what decides."""
     if chosen.format is Format.JSON:
@@ -42,7 +54,7 @@ def show_job(job: "Job", title: str) -> None:
             "data": [f"{owner.dataset} v{owner.version} ({owner.samples} rows)" for owner in job.owners],
             "rounds": f"{job.rounds_final} of {plan.rounds} final",
             "algorithm": f"{plan.algorithm}, server {plan.optimizer.name}, clip {plan.clip}, {plan.privacy.value}",
-            "budget": f"{job.terms.budget} ({job.paid} paid, {job.escrowed} in escrow)",
+            "budget": f"{job.terms.budget}: {money(job)}",
             "plan": plan.bundle.digest,
             "model": job.model.digest,
             "digest": job.digest,

@@ -212,14 +212,22 @@ def add_org(
     network = find(name)
     spec = OrganisationSpec.model_validate({"name": organisation, "msp_id": msp_id, "peers": peers})
 
+    present = network.organisations.get(organisation)
+    if present is not None and (msp_id not in ("", present.msp_id) or peers not in (1, len(present.peers))):
+        raise bad_input(
+            f"{organisation} is in the network already, as {present.msp_id} with {len(present.peers)} peers",
+            field="ORGANISATION",
+            remedy="name the newcomer otherwise, or leave --msp-id and --peers out",
+        )
+
     async def added() -> object:
-        if organisation not in network.organisations:  # else an earlier call was interrupted: complete it
+        if present is None:  # else an earlier call was interrupted: complete it
             await network.add_organisation(spec, note)
         note("admitting it to the consortium")
         await admit(network, organisation)
         return await hand_over(network, organisation)
 
-    show(run(added()), title="added")
+    show(run(added()), title="added" if present is None else "a member already")
 
 
 @app.command("add-user")

@@ -207,6 +207,8 @@ class _Process:
 
     async def close(self) -> None:
         """End it: it leaves with its children when its socket closes, and is killed if it doesn't."""
+        if not self.ready.done():
+            self.kill()  # it hears nothing while it imports, and has no children yet
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
@@ -311,6 +312,7 @@ class Story:
             genesis_hash=self.genesis,
             samples=samples,
             payments={title: str(amount) for title, amount in paid.items()},
+            returned=str(int(report.budget) - int(report.paid)),
             rounds=rounds,
             joined=self.joined,
             comparison=comparison,
@@ -325,7 +327,15 @@ class Story:
 
 def audit_command(folder: Path, genesis: str) -> str:
     """How to verify the evidence again."""
-    return f"fedfabric audit verify {folder / 'audit'} {JOB} --genesis {genesis}"
+    return f"{program()} audit verify {folder / 'audit'} {JOB} --genesis {genesis}"
+
+
+def program() -> str:
+    """How this program is called here: by its name where a shell finds it, else by its path."""
+    if shutil.which("fedfabric"):
+        return "fedfabric"
+    path = Path(sys.executable).with_name("fedfabric")
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def scores_of(metrics: Mapping[str, int]) -> Scores:

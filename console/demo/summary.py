@@ -72,6 +72,8 @@ class Summary:
     """Patients registered on the ledger, by hospital."""
     payments: Mapping[str, str]
     """Tokens that the job's rounds paid, by organisation."""
+    returned: str
+    """Tokens of the budget that went back to the submitter: what the rounds' parts left over."""
     rounds: tuple[Round, ...]
     joined: int | None
     """The first round of the hospital that was onboarded half way."""
@@ -98,6 +100,7 @@ def as_markdown(summary: Summary) -> str:
     facts["final model"] = f"`{summary.model_digest}`"
     facts |= {f"patients registered by {title}": str(count) for title, count in summary.samples.items()}
     facts |= {f"tokens earned by {title}": amount for title, amount in summary.payments.items()}
+    facts["tokens back to the submitter"] = summary.returned
     joined = f"VA Long Beach was onboarded on the running channel and joined in round {summary.joined}."
     return TEMPLATE.format(
         job=summary.job,

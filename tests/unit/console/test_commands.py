@@ -39,6 +39,7 @@ from fedfabric.chaincode.records import (
 )
 from fedfabric.console import main
 from fedfabric.console.exit_codes import ExitCode
+from fedfabric.console.job_lines import money
 from fedfabric.gateway import ApiError, Client, Description, Exported, JobReport, JobReview, Profile, RoundReport
 from fedfabric.trainers import build_bundle
 
@@ -378,6 +379,31 @@ def test_grants_end_when_they_were_told_to(capsys, client, monkeypatch):
     run_json(capsys, "access", "grant", "r1", "--days", 2)
     day = 24 * 3600 * 1000
     assert [options for _, _, options in client.calls] == [{"expires_ms": 0}, {"expires_ms": 1_000_000 + 2 * day}]
+
+
+def test_a_request_is_withdrawn(capsys, client):
+    client.answers["access.withdraw"] = REQUEST
+    assert run_json(capsys, "access", "withdraw", "r1") == as_json(REQUEST)
+    assert client.calls == [("access.withdraw", ("r1",), {})]
+
+
+@pytest.mark.parametrize("option", [("--msp-id", "OtherMSP"), ("--peers", "3")])
+def test_an_organisation_that_is_in_the_network_is_not_added_as_another(capsys, monkeypatch, option):
+    present = SimpleNamespace(msp_id="ClevelandMSP", peers=("127.0.0.1:7051",))
+    network = SimpleNamespace(organisations={"cleveland": present})
+    monkeypatch.setattr("fedfabric.console.network.find", lambda _: network)
+    status, _, err = run(capsys, "network", "add-org", "cleveland", *option)
+    assert status == ExitCode.BAD_INPUT
+    assert "in the network already, as ClevelandMSP with 1 peers" in err
+
+
+def test_where_a_jobs_budget_is():
+    job = JOB.model_copy(
+        update={"paid": "60", "escrowed": "0", "terms": JOB.terms.model_copy(update={"budget": "100"})}
+    )
+    assert money(job) == f"60 tokens paid, 40 back to {job.terms.payer}"
+    running = job.model_copy(update={"escrowed": "40"})
+    assert money(running) == "60 tokens paid, 40 in escrow"
 
 
 def test_access_revoke_and_list(capsys, client):

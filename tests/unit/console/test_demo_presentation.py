@@ -53,6 +53,7 @@ def a_summary(**changes):
         "comparison": dict.fromkeys(("federated", "pooled", *TITLES, "majority"), figures),
         "audit_verdict": "verified",
         "audit_checks": 17,
+        "returned": "48",
         "audit_command": "fedfabric audit verify audit heart",
         "seconds": {"network": 5.0, "whole": 40.0},
     }

@@ -23,6 +23,7 @@ LEAVES = [(path, command) for path, command in EVERY if not getattr(command, "co
 def test_the_commands_are_those_that_the_issue_names():
     wanted = """network up, network status, network down, network add-org, network add-user, network export,
         network logs, gateway start, data register, data list, data show, access request, access grant, access revoke,
+        access withdraw,
         access list, token mint, token balance, plan build, job submit, job review, job approve, job refuse, job add,
         job watch, job cancel, job list, job show, model fetch, audit verify, audit export, demo training"""
     missing = {" ".join(name.split()) for name in wanted.split(",")} - {" ".join(path) for path, _ in LEAVES}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fedfabric.gateway import zygote as zygote_module
 from fedfabric.gateway.configuration import TrainerSettings
 from fedfabric.gateway.limits import Deadlines
 from fedfabric.gateway.zygote import Scratch, TrainerError, TrainerGoneError, Zygote
 
 FAKE = "fedfabric.tests.unit.gateway.fake_zygote"
+UNREADY = "fedfabric.tests.unit.gateway.unready_zygote"
 
 
 @pytest.fixture
@@ -107,6 +109,19 @@ async def test_closing_leaves_no_process(tmp_path: Path) -> None:
     async with Zygote(TrainerSettings(), Deadlines(zygote_start=20), tmp_path, module=FAKE) as zygote:
         await zygote.start()
         pid = zygote.pid
+    assert not psutil.pid_exists(pid)
+
+
+async def test_one_that_still_imports_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zygote_module, "_GRACE_SECONDS", 600)
+    async with asyncio.timeout(30):
+        async with Zygote(TrainerSettings(), Deadlines(), tmp_path, module=UNREADY) as zygote:
+            starting = asyncio.create_task(zygote.start())
+            while zygote.pid is None:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.001)
+            pid = zygote.pid
+        with pytest.raises(TrainerGoneError):
+            await starting
     assert not psutil.pid_exists(pid)
 
 
