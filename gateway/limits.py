@@ -27,6 +27,12 @@ class Limits:
     """Calls of one other organisation at a time."""
     health_calls: int = 16
     """Health calls of one organisation at a time, the own one's too; they are not counted with the others."""
+    peer_calls: int = 200
+    """Calls of the gateway's own at its peer at a time, waits for commits among them. A peer takes 500 in all."""
+    endorsements: int = 125
+    """Callers' proposals at the peer at a time; more wait here."""
+    submissions: int = 125
+    """Callers' transactions on their way to the orderers at a time; more wait here, apart from the proposals."""
     fetches: int = 4
     """Blobs fetched from other gateways at a time."""
 

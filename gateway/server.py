@@ -167,7 +167,7 @@ async def _assemble(
     except (SecretError, BlobStoreError, sqlite3.Error, OSError) as error:
         raise GatewayStartError(f"the state folder {state} can't be used: {error}") from error
     certificate, key = _read(configuration.certificate, "certificate"), _read(configuration.key, "key")
-    channel, fabric = _fabric(configuration, certificate, key)
+    channel, fabric = _fabric(configuration, certificate, key, limits.peer_calls)
     stack.push_async_callback(channel.close, None)
     follower = Follower(model, configuration.chaincode)
     exchange = Exchange(
@@ -229,7 +229,9 @@ def _read(path: Path, what: str) -> bytes:
         raise ConfigurationError(f"{what}: {path} can't be read: {error.strerror}") from error
 
 
-def _fabric(configuration: GatewayConfiguration, certificate: bytes, key: bytes) -> tuple[grpc.aio.Channel, Gateway]:
+def _fabric(
+    configuration: GatewayConfiguration, certificate: bytes, key: bytes, in_flight: int
+) -> tuple[grpc.aio.Channel, Gateway]:
     identity = Identity(configuration.msp_id, certificate)
     try:
         role = identity.attributes().get("fedfabric.role", "")
@@ -242,7 +244,7 @@ def _fabric(configuration: GatewayConfiguration, certificate: bytes, key: bytes)
         )
     peer = configuration.peer
     channel = open_channel(peer.endpoint, _read(peer.tls_ca, "peer.tls_ca"), server_name=peer.override_hostname or None)
-    return channel, connect(channel, identity, signer)
+    return channel, connect(channel, identity, signer, in_flight=in_flight)
 
 
 # -- following the ledger

@@ -25,6 +25,10 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        # Each caller's connection counts its own calls alone, and the peer refuses what all have in flight beyond its
+        # limit. Two numbers, so that what is endorsed does not wait behind what begins.
+        self._endorsing = asyncio.Semaphore(parts.limits.endorsements)
+        self._submitting = asyncio.Semaphore(parts.limits.submissions)
 
     async def Endorse(  # noqa: N802 - the method's name in the API
         self, request: transactions_pb2.EndorseRequest, _: Any
@@ -40,7 +44,7 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
             )
         _require_caller(proposal.creator)
         await _connected(self._parts.peer)
-        async with asyncio.timeout(self._parts.deadlines.ledger):
+        async with asyncio.timeout(self._parts.deadlines.ledger), self._endorsing:
             transaction = await proposal.endorse()
         return transactions_pb2.EndorseResponse(
             transaction_id=transaction.transaction_id,
@@ -61,7 +65,8 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
         _require_caller(_creator(transaction.message))
         try:
             async with asyncio.timeout(self._parts.deadlines.ledger):
-                await transaction.submit()
+                async with self._submitting:
+                    await transaction.submit()
                 own = self._parts.fabric.network(configuration.channel)
                 status = await own.commit(transaction.transaction_id).status()
                 if not status.successful:

@@ -1,19 +1,24 @@
 """A transaction whose end is not known is never said to have changed nothing: who believed that would pay twice."""
 
 import asyncio
+import datetime
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
 import pytest
-from fedfabric.gateway import client_session
+from fedfabric.gateway import client_session, server
 from fedfabric.gateway.admission import as_api_error
 from fedfabric.gateway.client_session import Session
 from fedfabric.gateway.errors import ApiError, OutcomeUnknownError
-from fedfabric.gateway.limits import Deadlines
+from fedfabric.gateway.limits import Deadlines, Limits
 from fedfabric.gateway.services import transactions
 from fedfabric.gateway.v1 import transactions_pb2
+from fedfabric.network.identities import Authorities
 
+NOW = datetime.datetime.now(datetime.UTC)
 TRANSACTION_ID = "ab" * 32
 ANSWER = transactions_pb2.SubmitResponse(transaction_id=TRANSACTION_ID, block_number=7)
 
@@ -44,6 +49,7 @@ async def submitted(monkeypatch: pytest.MonkeyPatch, **slow: Callable) -> transa
     parts = SimpleNamespace(
         configuration=SimpleNamespace(channel="consortium"),
         deadlines=Deadlines(ledger=0.01),
+        limits=Limits(),
         peer=None,
         fabric=SimpleNamespace(network=lambda _: SimpleNamespace(commit=lambda _: commit)),
         follower=SimpleNamespace(until=slow.get("until", done)),
@@ -117,3 +123,66 @@ async def test_what_is_known_to_have_changed_nothing_is_said_at_once(codes: tupl
     assert caught.value.code == codes[-1]
     assert not isinstance(caught.value, OutcomeUnknownError)
     assert not session.codes
+
+
+@dataclass
+class Busy:
+    """A peer that counts the callers' calls under way and lets none through before it is told."""
+
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    now: int = 0
+    most: int = 0
+
+    async def call(self) -> SimpleNamespace:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await self.go.wait()
+        self.now -= 1
+        return SimpleNamespace(transaction_id=TRANSACTION_ID, message=b"", bytes=b"", result=b"")
+
+
+async def test_all_callers_together_have_a_bounded_number_of_calls_at_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, orderer = Busy(), Busy()
+    made = {"channel_name": "consortium", "chaincode_name": "fedfabric", "creator": None, "message": b"", "result": b""}
+    made["transaction_id"] = TRANSACTION_ID
+    gateway = SimpleNamespace(
+        signed_proposal=lambda *_: SimpleNamespace(endorse=peer.call, **made),
+        signed_transaction=lambda *_: SimpleNamespace(submit=orderer.call, **made),
+    )
+    monkeypatch.setattr(transactions, "connect", lambda *_, **__: gateway)
+    monkeypatch.setattr(transactions, "caller", lambda: SimpleNamespace(identity=None))
+    monkeypatch.setattr(transactions, "_require_caller", lambda _: None)
+    monkeypatch.setattr(transactions, "_creator", lambda _: None)
+    parts = SimpleNamespace(
+        configuration=SimpleNamespace(channel="consortium", chaincode="fedfabric"),
+        deadlines=Deadlines(ledger=10),
+        limits=Limits(endorsements=3, submissions=2),
+        peer=SimpleNamespace(channel_ready=done),
+        fabric=SimpleNamespace(network=lambda _: SimpleNamespace(commit=lambda _: SimpleNamespace(status=done))),
+        follower=SimpleNamespace(until=done),
+    )
+    service = transactions.Transactions(parts)
+    calls = [service.Endorse(transactions_pb2.EndorseRequest(signature=bytes(70)), None) for _ in range(9)]
+    calls += [service.Submit(transactions_pb2.SubmitRequest(signature=bytes(70)), None) for _ in range(9)]
+    under_way = asyncio.gather(*calls)
+    async with asyncio.timeout(5):
+        while (peer.now, orderer.now) != (3, 2):  # noqa: ASYNC110 - nothing tells that the rest waits
+            await asyncio.sleep(0)
+    peer.go.set()
+    orderer.go.set()
+    await under_way
+    assert (peer.most, orderer.most) == (3, 2)
+
+
+def test_what_a_gateway_asks_of_its_peer_at_a_time_is_less_than_a_peer_takes() -> None:
+    limits = Limits()
+    assert limits.peer_calls + limits.endorsements + limits.submissions <= 450
+
+
+def test_the_gateways_own_calls_have_their_part_of_it(tmp_path: Path) -> None:
+    issued = Authorities.create("AMSP", NOW).signing.issue("gateway", NOW, attributes={"fedfabric.role": "gateway"})
+    (tmp_path / "tls.pem").write_bytes(issued.certificate)
+    peer = SimpleNamespace(endpoint="127.0.0.1:1", tls_ca=tmp_path / "tls.pem", override_hostname="")
+    configuration = SimpleNamespace(msp_id="AMSP", certificate=tmp_path / "tls.pem", peer=peer)
+    _, gateway = server._fabric(configuration, issued.certificate, issued.key, 7)
+    assert gateway._calls.slots.free == 7
