@@ -31,12 +31,8 @@ def money(job: "Job") -> str:
     """Where a job's budget is: paid, held, and gone back to whom."""
     held = int(job.escrowed)
     back = int(job.terms.budget) - int(job.paid) - held
-    parts = [
-        f"{job.paid} tokens paid",
-        f"{held} in escrow" if held else "",
-        back and f"{back} back to {job.terms.payer}",
-    ]
-    return ", ".join(part for part in parts if part)
+    parts = ((job.paid, "tokens paid"), (held, "in escrow"), (back, f"back to {job.terms.payer}"))
+    return ", ".join(f"{amount} {what}" for amount, what in parts if amount)
 
 
 def show_job(job: "Job", title: str) -> None:
