@@ -152,7 +152,7 @@ class Upload:
 
     async def _guard(self, work: Callable[..., T], *arguments: object) -> T:
         try:
-            return await asyncio.to_thread(work, *arguments)
+            return await _to_its_end(work, *arguments)
         except OSError as error:
             await self.abandon()
             if error.errno in _FULL:
@@ -162,7 +162,7 @@ class Upload:
     async def close(self) -> None:
         """Let go of the staging file; its whole segments stay for `BlobStore.resume`."""
         with suppress(OSError):
-            await asyncio.to_thread(self._file.close)
+            await _to_its_end(self._file.close)
 
     async def abandon(self) -> None:
         """Remove what has come in."""
@@ -245,7 +245,7 @@ class BlobReader:
 
     async def close(self) -> None:
         """Close the stored file."""
-        await asyncio.to_thread(self._file.close)
+        await _to_its_end(self._file.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -312,7 +312,7 @@ class BlobStore:
                 raise
 
         try:
-            file, writer = await asyncio.to_thread(begin)
+            file, writer = await _to_its_end(begin, let_go=_close_first)
         except OSError as error:
             kind = StoreFullError if error.errno in _FULL else BlobStoreError
             raise kind(f"an upload can't begin: {error.strerror}") from error
@@ -338,7 +338,7 @@ class BlobStore:
                 raise
 
         try:
-            file, writer = await asyncio.to_thread(again)
+            file, writer = await _to_its_end(again, let_go=_close_first)
         except FileNotFoundError:
             raise BlobMissingError("no such upload is here; begin again") from None
         return Upload(self, upload_id, file, writer, min(self._maximum, maximum or self._maximum))
@@ -423,7 +423,7 @@ class BlobStore:
                 raise
 
         try:
-            file, reader = await asyncio.to_thread(begin)
+            file, reader = await _to_its_end(begin, let_go=_close_first)
         except FileNotFoundError:
             raise BlobMissingError(f"no blob with the address {address} is here") from None
         return BlobReader(file, reader)
@@ -440,6 +440,28 @@ class BlobStore:
     def unfinished(self) -> list[str]:
         """The ids of uploads that were begun and neither finished nor abandoned."""
         return sorted(path.stem for path in self._staging.glob("*.part") if _UPLOAD_ID.fullmatch(path.stem))
+
+
+async def _to_its_end(work: Callable[..., T], *arguments: object, let_go: Callable[[T], object] | None = None) -> T:
+    """Work in a thread. A cancellation waits until the thread has ended, so that nobody meets it at the same file.
+
+    Args:
+        work: what to do.
+        arguments: of `work`.
+        let_go: releases what came out, where nobody is left to take it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if let_go is not None and not running.cancelled() and running.exception() is None:
+            let_go(running.result())
+        raise
+
+
+def _close_first(opened: tuple[BinaryIO, object]) -> None:
+    opened[0].close()
 
 
 def _sync_folder(folder: str) -> None:

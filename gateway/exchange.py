@@ -2,14 +2,16 @@
 
 Nothing that another gateway sends is believed: the leaf hashes must give the address, every segment its leaf hash, and
 the size is the one that the ledger names. A fetch that breaks off goes on behind the last whole segment, at the same
-gateway or the next, and also after this gateway was restarted.
+gateway or the next, and also after this gateway was restarted. An address has one size: of two rows that name it with
+different ones, one can't be had by anybody, and hinders the other nowhere.
 """
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -17,7 +19,15 @@ import structlog
 
 from ..aggregation.digests import merkle_leaf
 from ..chaincode.records import Blob
-from .blobs import BlobMissingError, BlobStore, Upload
+from .blobs import (
+    UPLOAD_ID_DIGITS,
+    BlobMissingError,
+    BlobStore,
+    BlobTooLargeError,
+    Upload,
+    WrongAddressError,
+    WrongKeyError,
+)
 from .configuration import split_address
 from .errors import CorruptError, NotFoundError
 from .headings import check_heading
@@ -33,6 +43,15 @@ log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_REFUSED: Final = (
+    BlobBrokenError,
+    BlobTooLargeError,
+    CorruptError,
+    TimeoutError,
+    UntrustedError,
+    WrongAddressError,
+)
+"""What a holder's answer may turn out to be; the next one is asked."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,17 @@ class PeerCredentials:
 
     def __repr__(self) -> str:
         return "PeerCredentials(…)"
+
+
+@dataclass
+class _Fetch:
+    """A fetch under way."""
+
+    task: "asyncio.Task[None]" = field(init=False)
+    waiters: int = 0
+    """0: it was cancelled, and has not ended yet."""
+    asked: bool = False
+    """Whether a holder was asked at all, or it has only waited for its turn."""
 
 
 class Exchange:
@@ -72,8 +102,8 @@ class Exchange:
         self._limits = limits
         self._deadlines = deadlines
         self._slots = asyncio.Semaphore(limits.fetches)
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._refused: set[str] = set()
+        self._running: dict[tuple[str, int], _Fetch] = {}
+        self._refused: set[tuple[str, int]] = set()
         self._channels: dict[tuple[str, str, bytes], grpc.aio.Channel] = {}
 
     async def ensure(self, blob: Blob, holders: Sequence[str]) -> float:
@@ -89,37 +119,79 @@ class Exchange:
         Raises:
             NotFoundError: nobody gave it in time.
         """
-        if await self._store.has(blob.address):
+        if await self._here(blob):
             return 0.0
         began = asyncio.get_running_loop().time()
-        task = self._running.get(blob.address)
-        if task is None:
-            task = asyncio.create_task(self._fetch(blob, holders), name=f"fetch {blob.address[:12]}")
-            self._running[blob.address] = task
-            task.add_done_callback(lambda ended: self._ended(blob.address, ended))
-        # Shielded: several may wait for one fetch.
-        await asyncio.shield(task)
+        place = (blob.address, blob.size)
+        while (fetch := self._running.get(place)) is not None and not fetch.waiters:
+            await asyncio.wait([fetch.task])  # cancelled, and still letting go of its file
+        if fetch is None:
+            fetch = self._running[place] = _Fetch()
+            fetch.task = asyncio.create_task(self._fetch(fetch, blob, holders), name=f"fetch {blob.address[:12]}")
+            fetch.task.add_done_callback(lambda _: self._ended(place))
+        fetch.waiters += 1
+        try:
+            # Shielded: several may wait for one fetch. It ends with the last of them.
+            await asyncio.shield(fetch.task)
+        finally:
+            fetch.waiters -= 1
+            if not fetch.waiters:
+                fetch.task.cancel()
         return asyncio.get_running_loop().time() - began
 
     def lacks(self, blob: Blob) -> bool:
-        """Whether a blob that was asked for is not here: it is being fetched, or the last time nobody gave it."""
-        return blob.address in self._running or blob.address in self._refused
+        """Whether a blob was asked for at those who should have it, and is not here: not yet, or nobody gave it."""
+        place = (blob.address, blob.size)
+        running = self._running.get(place)
+        return place in self._refused or (running is not None and running.asked)
 
-    def _ended(self, address: str, task: asyncio.Task[None]) -> None:
-        self._running.pop(address, None)
-        self._refused.discard(address)
+    async def drop_broken(self, blobs: Iterable[Blob]) -> None:
+        """Remove what the store does not hold as it was written, so that `ensure` fetches it anew."""
+        for blob in blobs:
+            try:
+                async with await self._store.open(blob.address, self._key) as reader:
+                    async for _ in reader.segments():
+                        pass
+            except WrongKeyError:
+                continue  # a data set's: no other has it
+            except BlobBrokenError as error:
+                log.warning("blob.broken", blob=blob.address, reason=str(error))
+                await self._store.delete(blob.address)
+            except BlobMissingError:
+                continue
+
+    async def _here(self, blob: Blob) -> bool:
+        """Whether the store has a blob that may be the one: under its address, of its size, whole as far as is seen."""
+        try:
+            async with await self._store.open(blob.address, self._key) as reader:
+                return reader.size == blob.size
+        except (BlobMissingError, WrongKeyError):
+            return False
+        except BlobBrokenError as error:
+            log.warning("blob.broken", blob=blob.address, reason=str(error))
+            await self._store.delete(blob.address)
+            return False
+
+    def _ended(self, place: tuple[str, int]) -> None:
+        fetch = self._running.pop(place)
+        if fetch.task.cancelled():
+            return
+        self._refused.discard(place)
         # Asking for the exception marks it as seen: whoever waited may have gone.
-        if not task.cancelled() and task.exception() is not None:
-            self._refused.add(address)
+        if fetch.task.exception() is not None and fetch.asked:
+            self._refused.add(place)
 
-    async def _fetch(self, blob: Blob, holders: Sequence[str]) -> None:
+    async def _fetch(self, fetch: _Fetch, blob: Blob, holders: Sequence[str]) -> None:
         pause = _FIRST_PAUSE
         try:
-            async with asyncio.timeout(self._deadlines.fetch), self._slots:
+            async with asyncio.timeout(self._deadlines.fetch):
                 while True:
                     for holder in holders:
-                        if await self._try(blob, holder):
-                            return
+                        # For one try and not for the pauses: what nobody gives must not keep others from their turn.
+                        async with self._slots:
+                            fetch.asked = True
+                            if await self._try(blob, holder):
+                                return
                     await asyncio.sleep(pause)
                     pause = min(_LONGEST_PAUSE, pause * 2)
         except TimeoutError:
@@ -138,13 +210,13 @@ class Exchange:
                 await self._receive(stub, blob, upload)
         except grpc.aio.AioRpcError as error:
             log.info("fetch.interrupted", blob=blob.address, holder=holder, status=error.code().name)
-        except (CorruptError, BlobBrokenError, UntrustedError, TimeoutError) as error:
+        except _REFUSED as error:
             log.warning("fetch.refused", blob=blob.address, holder=holder, reason=str(error) or "idle for too long")
-        return await self._store.has(blob.address)
+        return await self._here(blob)
 
     async def _upload(self, blob: Blob) -> Upload:
-        """The staging file of this address: the same one after a break, so that nothing is fetched twice."""
-        upload_id = blob.address[:32]
+        """The staging file of this blob: the same one after a break, so that nothing is fetched twice."""
+        upload_id = hashlib.sha256(f"{blob.address} {blob.size}".encode()).hexdigest()[:UPLOAD_ID_DIGITS]
         try:
             return await self._store.resume(self._key, upload_id, maximum=blob.size, size=blob.size)
         except BlobMissingError:
@@ -172,6 +244,8 @@ class Exchange:
             return
         finally:
             call.cancel()
+        if upload.size != blob.size:
+            raise CorruptError(f"the blob {blob.address} has {upload.size} bytes, the ledger says {blob.size}")
         await upload.finish(expected=blob.address)
 
     def _stub(self, holder: str) -> "blobs_pb2_grpc.BlobsStub | None":
@@ -198,10 +272,10 @@ class Exchange:
 
     async def close(self) -> None:
         """End fetches and connections; what was fetched of a blob stays for the next time."""
-        for task in list(self._running.values()):
-            task.cancel()
+        for fetch in list(self._running.values()):
+            fetch.task.cancel()
             with suppress(asyncio.CancelledError, NotFoundError):
-                await task
+                await fetch.task
         for channel in self._channels.values():
             await channel.close(None)
         self._channels.clear()

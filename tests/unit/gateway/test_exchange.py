@@ -26,6 +26,7 @@ CONTENT = os.urandom(2 * SEGMENT_BYTES + 77)
 PARTS = [CONTENT[at : at + SEGMENT_BYTES] for at in range(0, len(CONTENT), SEGMENT_BYTES)]
 LEAVES = [merkle_leaf(part) for part in PARTS]
 BLOB = Blob(address=merkle_root_of_digests(LEAVES), digest="0" * 64, size=len(CONTENT))
+WITHHELD = Blob(address="a" * 64, digest="0" * 64, size=5)
 NOW = datetime.datetime.now(datetime.UTC)
 AUTHORITIES = {name: Authorities.create(name, NOW) for name in ("ours", "theirs")}
 
@@ -86,7 +87,9 @@ class Serving:
         self._servers.append(server)
         return f"127.0.0.1:{port}"
 
-    def exchange(self, seconds: float = 20, idle: float = 5, maximum: int = 1 << 30, **gateways: str) -> Exchange:
+    def exchange(
+        self, seconds: float = 20, idle: float = 5, maximum: int = 1 << 30, fetches: int = 4, **gateways: str
+    ) -> Exchange:
         me = AUTHORITIES["ours"].signing.issue("gateway", NOW, kind="client")
         theirs = AUTHORITIES["theirs"]
         trust = Trust(
@@ -101,7 +104,7 @@ class Serving:
             Model(**gateways),
             lambda: trust,
             PeerCredentials(me.certificate, me.key),
-            limits=Limits(blob_bytes=maximum),
+            limits=Limits(blob_bytes=maximum, fetches=fetches),
             deadlines=Deadlines(fetch=seconds, fetch_idle=idle),
         )
         self._exchanges.append(exchange)
@@ -116,6 +119,12 @@ class Serving:
             await exchange.close()
         for server in self._servers:
             await server.stop(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is awaited is another's inner state
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -230,6 +239,105 @@ async def test_more_than_the_own_bound_is_not_fetched(serving: Serving) -> None:
     exchange = serving.exchange(seconds=0.5, maximum=SEGMENT_BYTES, AMSP=await serving.holder(Holder()))
     with pytest.raises(NotFoundError):
         await exchange.ensure(BLOB, ["AMSP"])
+
+
+async def test_what_is_withheld_keeps_nothing_else_from_its_turn(serving: Serving) -> None:
+    exchange = serving.exchange(fetches=1, AMSP=await serving.holder(Holder()), BMSP=await serving.holder(Holder()))
+    withheld = asyncio.create_task(exchange.ensure(WITHHELD, ["BMSP"]))
+    await until(lambda: exchange.lacks(WITHHELD))
+    await exchange.ensure(BLOB, ["AMSP"])
+    assert not withheld.done()
+    withheld.cancel()
+
+
+async def test_a_fetch_ends_with_the_last_who_waits_for_it(serving: Serving) -> None:
+    stalling = Holder(parts=PARTS[:1], stalls=True)
+    exchange = serving.exchange(
+        60, 60, fetches=1, AMSP=await serving.holder(stalling), BMSP=await serving.holder(Holder())
+    )
+    first, second = (asyncio.create_task(exchange.ensure(BLOB, ["AMSP"])) for _ in range(2))
+    await until(lambda: stalling.asked)
+    first.cancel()
+    await asyncio.wait({first})
+    (fetch,) = exchange._running.values()
+    assert not fetch.task.cancelling()
+    second.cancel()
+    await asyncio.wait({second})
+    # Begun anew at once, on the file that the cancelled one lets go of first.
+    async with asyncio.timeout(10):
+        await exchange.ensure(BLOB, ["BMSP"])
+    assert await serving.stored() == CONTENT
+    assert (first.cancelled(), second.cancelled(), exchange.lacks(BLOB)) == (True, True, False)
+
+
+async def test_what_has_waited_for_its_turn_alone_is_not_said_to_be_lacking(serving: Serving) -> None:
+    exchange = serving.exchange(
+        fetches=1, AMSP=await serving.holder(Holder(stalls=True, parts=[])), BMSP=await serving.holder(Holder())
+    )
+    stalled = asyncio.create_task(exchange.ensure(BLOB, ["AMSP"]))
+    await until(lambda: exchange.lacks(BLOB))
+    waiting = asyncio.create_task(exchange.ensure(WITHHELD, ["BMSP"]))
+    await until(lambda: len(exchange._running) == 2)
+    assert not exchange.lacks(WITHHELD)
+    for task in (waiting, stalled):
+        task.cancel()
+    await asyncio.wait({waiting, stalled})
+    assert not exchange.lacks(WITHHELD)
+
+
+@pytest.mark.parametrize("size", [1, BLOB.size - 1, BLOB.size + 1])
+async def test_another_size_under_an_address_hinders_nothing_and_is_had_by_nobody(serving: Serving, size: int) -> None:
+    lie = BLOB.model_copy(update={"size": size})
+    # Its holder says what the row says, so that the segments are sent.
+    liar = Holder(heading=_heading(size=size))
+    exchange = serving.exchange(AMSP=await serving.holder(liar), BMSP=await serving.holder(Holder()))
+    false = asyncio.create_task(exchange.ensure(lie, ["AMSP", "BMSP"]))
+    await until(lambda: liar.asked)
+    await exchange.ensure(BLOB, ["BMSP"])
+    assert await serving.stored() == CONTENT
+    assert not exchange.lacks(BLOB)
+    # Now that the bytes are here, they are not had under this row either: all members say the same of it.
+    asked = len(liar.asked)
+    await until(lambda: len(liar.asked) > asked + 1)
+    assert exchange.lacks(lie)
+    assert not false.done()
+    false.cancel()
+    await asyncio.wait({false})
+
+
+async def test_a_false_size_alone_is_not_stored(serving: Serving) -> None:
+    lie = BLOB.model_copy(update={"size": BLOB.size + 1})
+    exchange = serving.exchange(seconds=0.5, AMSP=await serving.holder(Holder(heading=_heading(size=lie.size))))
+    with pytest.raises(NotFoundError):
+        await exchange.ensure(lie, ["AMSP"])
+    assert not await serving.store.has(BLOB.address)
+
+
+@pytest.mark.parametrize("place", [SEGMENT_BYTES // 2, -1])
+async def test_what_the_disk_has_damaged_is_fetched_again(serving: Serving, tmp_path: Path, place: int) -> None:
+    holder = Holder()
+    exchange = serving.exchange(AMSP=await serving.holder(holder))
+    await exchange.ensure(BLOB, ["AMSP"])
+    path = tmp_path / "blobs" / BLOB.address[:2] / BLOB.address
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    await exchange.drop_broken([BLOB])
+    await exchange.ensure(BLOB, ["AMSP"])
+    assert await serving.stored() == CONTENT
+    await exchange.drop_broken([BLOB, WITHHELD])
+    assert await exchange.ensure(BLOB, ["AMSP"]) == 0
+    assert len(holder.asked) == 2
+
+
+async def test_a_data_set_that_somebody_names_is_not_taken_for_a_damaged_blob(serving: Serving) -> None:
+    upload = await serving.store.put([b"patients"], os.urandom(32))
+    exchange = serving.exchange(seconds=0.2, AMSP=await serving.holder(Holder()))
+    named = Blob(address=upload.address, digest="0" * 64, size=upload.size)
+    with pytest.raises(NotFoundError):
+        await exchange.ensure(named, ["AMSP"])
+    await exchange.drop_broken([named])
+    assert await serving.store.has(named.address)
 
 
 def test_the_key_is_not_in_a_repr() -> None:
