@@ -25,6 +25,7 @@ from .rounds import (
     averaged_specs,
     delta_specs,
     encode_update,
+    largest_update_bytes,
     step,
     update_specs,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "decimal",
     "delta_specs",
     "encode_update",
+    "largest_update_bytes",
     "manifest_of",
     "merkle_leaf",
     "merkle_root",

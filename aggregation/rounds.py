@@ -18,7 +18,7 @@ from .encoding import RingEncoding, add_within, ring_specs
 from .errors import AggregationError, EncodingError, UpdateRefusedError
 from .manifests import Manifest, ManifestBuilder
 from .server import SCALAR, ServerOptimizer, check_arithmetic
-from .tensor_files import TensorFile, TensorFileWriter
+from .tensor_files import DEFAULT_LIMITS, TensorFile, TensorFileWriter
 from .tensors import AVERAGED, SEGMENT, MemoryWriter, Tensors, TensorSpec, TensorWriter, segments
 
 if TYPE_CHECKING:
@@ -130,6 +130,17 @@ def delta_specs(model: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
 def update_specs(model: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
     """Return the tensors that an encoded update has for a model."""
     return ring_specs(delta_specs(model))
+
+
+def largest_update_bytes(model: Mapping[str, TensorSpec]) -> int:
+    """Return the bytes of the largest file that can be an encoded update for a model.
+
+    Whoever says of an update that it is larger has not sent one: it is left out unread, by everybody alike.
+
+    Raises:
+        AggregationError: a tensor has a float type that is not averaged (F16).
+    """
+    return 8 + DEFAULT_LIMITS.header_bytes + sum(spec.nbytes for spec in update_specs(model).values())
 
 
 def encode_update(

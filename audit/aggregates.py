@@ -16,6 +16,7 @@ from ..aggregation import (
     TensorFileError,
     aggregate,
     decimal,
+    largest_update_bytes,
     server_optimizer,
 )
 from ..aggregation import Update as EncodedUpdate
@@ -142,10 +143,16 @@ class AggregateAuditor:
         link = f"aggregate of round {record.number} of job {job.id}"
         updates = []
         lost = False
+        largest = _largest_update(model)
         for msp in record.counted:
             row = links.updates.get(msp)
             if row is None:
                 lost = True  # found as a broken link of the updates
+                continue
+            if largest is not None and row.blob.size > largest:
+                about = f"update of {msp} in round {record.number} of job {job.id}"
+                told = f"{row.blob.size} bytes, an update of this model has at most {largest}"
+                self._findings.remark(about, f"{told}; it was left out of the aggregate")
                 continue
             try:
                 updates.append(self._open_update(row, files))
@@ -205,3 +212,13 @@ def _close(*tensors: Tensors | None) -> None:
     for one in tensors:
         if isinstance(one, TensorFile):
             one.close()
+
+
+def _largest_update(model: Tensors | None) -> int | None:
+    """The most bytes that an update has, None where there is no model that could be updated."""
+    if model is None:
+        return None
+    try:
+        return largest_update_bytes(model.specs)
+    except AggregationError:
+        return None  # computing the round says why

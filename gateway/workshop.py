@@ -27,6 +27,7 @@ from ..aggregation import (
     aggregate,
     decimal,
     encode_update,
+    largest_update_bytes,
     server_optimizer,
 )
 from ..aggregation import tagged_hash as aggregation_hash
@@ -176,20 +177,50 @@ class Workshop:
         counted = [row for row in rows if row.msp in members]
         if len(counted) != len(members):
             raise MemberFailedError("UPDATES_MISSING", "the ledger counts updates that it does not hold")
+        try:
+            outcome, seconds = await self._fetch_and_sum(job, current, counted)
+        except BlobBrokenError as error:
+            # What the disk has damaged is fetched once more; if it damages that too, somebody has to look at it.
+            log.warning("round.blob_broken", job=job.id, round=current.number, reason=str(error))
+            await self._exchange.drop_broken([*_shared(current), *(row.blob for row in counted)])
+            outcome, seconds = await self._fetch_and_sum(job, current, counted)
+        self._journal.add_time(job.id, current.number, "aggregation", seconds)
+        self._journal.store_outcome(job.id, current.number, current.attempt, outcome)
+        return outcome
+
+    async def _fetch_and_sum(self, job: Job, current: Round, counted: Sequence[UpdateRow]) -> tuple[Outcome, float]:
+        """The outcome, and the seconds that summing took."""
         cohort = self._others([member.msp for member in current.cohort])
-        shared = [current.model, *([current.optimizer_state] if current.optimizer_state else [])]
-        fetches = [self._exchange.ensure(row.blob, self._others([row.msp, *cohort])) for row in counted]
-        fetches += [self._exchange.ensure(blob, self._others([*cohort, job.terms.submitter])) for blob in shared]
         began = time.monotonic()
-        fetched = await asyncio.gather(*fetches)
+        holders = [*cohort, *self._others([job.terms.submitter])]
+        fetched = [await self._exchange.ensure(blob, holders) for blob in _shared(current)]
+        maximum = await self.largest_update(current.model)
+        counted = [row for row in counted if _plausible(row, maximum)]
+        fetches = [self._exchange.ensure(row.blob, self._others([row.msp, *cohort])) for row in counted]
+        # All of them are waited for: what one can't get does not end the fetching of the others.
+        ended = await asyncio.gather(*fetches, return_exceptions=True)
+        for one in ended:
+            if isinstance(one, BaseException):
+                raise one
+            fetched.append(one)
         if any(fetched):
             self._journal.add_time(job.id, current.number, "transfer", time.monotonic() - began)
         began = time.monotonic()
         async with self._folder() as folder:
             outcome = await self._sum(job, current, counted, folder)
-        self._journal.add_time(job.id, current.number, "aggregation", time.monotonic() - began)
-        self._journal.store_outcome(job.id, current.number, current.attempt, outcome)
-        return outcome
+        return outcome, time.monotonic() - began
+
+    async def largest_update(self, model: Blob) -> int:
+        """The most bytes that an update for a model has that is here."""
+        async with await self._store.open(model.address, self._secrets.storage_key) as reader:
+
+            def largest() -> int:
+                return largest_update_bytes(TensorFile(_buffered(reader)).specs)
+
+            try:
+                return await asyncio.to_thread(largest)
+            except AggregationError as error:
+                raise MemberFailedError("AGGREGATION_FAILED", str(error)) from error
 
     async def _sum(self, job: Job, current: Round, counted: Sequence[UpdateRow], folder: Path) -> Outcome:
         optimizer_record = job.terms.plan.optimizer
@@ -386,6 +417,19 @@ def _member(current: Round, msp: str) -> CohortMember:
 
 def _encoding(job: Job, current: Round) -> RingEncoding:
     return RingEncoding(decimal(job.terms.plan.clip, "clip"), current.total_samples, len(current.cohort))
+
+
+def _shared(current: Round) -> list[Blob]:
+    """What a round's updates are added to."""
+    return [current.model, *([current.optimizer_state] if current.optimizer_state else [])]
+
+
+def _plausible(row: UpdateRow, maximum: int) -> bool:
+    """Whether an update may be one by its row alone; one that may not is left out unread, by every member alike."""
+    if row.blob.size <= maximum:
+        return True
+    log.warning("round.update_too_large", job=row.job, round=row.round, member=row.msp, bytes=row.blob.size)
+    return False
 
 
 def _tensors(row: UpdateRow, reader: BlobReader) -> Tensors | None:

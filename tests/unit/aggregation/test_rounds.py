@@ -20,17 +20,20 @@ from fedfabric.aggregation import (
     Rounding,
     Sgd,
     TensorFile,
+    TensorFileError,
     TensorSpec,
     Update,
     aggregate,
     aggregate_digest,
     delta_specs,
     encode_update,
+    largest_update_bytes,
     manifest_of,
     server_optimizer,
     step,
     to_arrays,
     update_specs,
+    write_tensors,
 )
 from fedfabric.aggregation.rounds import RingSum
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
@@ -186,6 +189,24 @@ def test_more_weight_than_registered_is_left_out():
     saturated = update_of("BMSP", samples=60, delta={**delta_of("BMSP"), "delta/w": full})
     claimed = Update("BMSP", saturated.tensors, 50)
     assert aggregate(MODEL, [UPDATES[0], claimed], ENCODING, Sgd()).counted == ("AMSP",)
+
+
+def test_no_update_that_can_be_read_is_larger_than_the_largest(tmp_path):
+    largest = largest_update_bytes(MODEL.specs)
+    encoded = update_of("AMSP").tensors
+    write_tensors(tmp_path / "honest", encoded)
+    content = (tmp_path / "honest").read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    room = largest - len(content)
+    assert room > 0
+    for name, spaces in (("whole", room), ("more", room + 1)):
+        padded = (header + spaces).to_bytes(8, "little") + content[8 : 8 + header] + b" " * spaces
+        (tmp_path / name).write_bytes(padded + content[8 + header :])
+    assert (tmp_path / "whole").stat().st_size == largest
+    with TensorFile(tmp_path / "whole") as file:
+        assert manifest_of(file).digest == manifest_of(encoded).digest
+    with pytest.raises(TensorFileError):
+        TensorFile(tmp_path / "more")
 
 
 def test_a_round_of_invalid_updates_only_is_an_error(tmp_path):

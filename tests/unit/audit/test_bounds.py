@@ -112,11 +112,18 @@ class TestMisconductOnRecord:
         assert report.verified
         assert "exceeds the range of its weight" in report.remarks[0].text
 
-    async def report(self, tmp_path, update):
+    async def test_an_update_larger_than_any_of_its_model_is_left_out_unread(self, tmp_path):
+        report = await self.report(tmp_path, update=lambda _: bytes(5 << 20), kept=1 << 20)
+        assert report.verified
+        assert [one.link for one in report.remarks] == [f"update of {MEMBERS[1]} in round 1 of job {JOB}"]
+        assert "5242880 bytes, an update of this model has at most" in report.remarks[0].text
+
+    async def report(self, tmp_path, update, kept=1 << 30):
         (tmp_path / "run").mkdir()
         run = Run(tmp_path / "run")
         run.spoiled_update = (MEMBERS[1], update)
         await run.run()
+        run.ledger.blobs = {address: data for address, data in run.ledger.blobs.items() if len(data) <= kept}
         return verify_job(run.ledger.write(tmp_path / "out"), None, run.ledger.genesis_hash, JOB)
 
     async def test_a_wrong_digest_of_the_right_bytes_is_on_record(self, tmp_path):
