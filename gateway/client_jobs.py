@@ -62,7 +62,7 @@ class JobCalls(Part):
         )
 
     def show(self, job: str) -> Call[JobReport]:
-        """A job with its decisions and rounds, the latest 500 of them."""
+        """A job with its decisions and rounds: the latest, 500 at most, and as many as one message takes."""
 
         async def work(session: Session) -> JobReport:
             stub: Any = jobs_pb2_grpc.JobsStub(session.channel)  # type: ignore[no-untyped-call]

@@ -311,7 +311,7 @@ class TokenCalls(Part):
         return self.call(work)
 
     def balance(self, owner: str = "") -> Call[records.Balance]:
-        """An account's unspent rows; the organisation's own when none is named."""
+        """An account's total and its largest unspent rows; the organisation's own when none is named."""
 
         async def work(session: Session) -> records.Balance:
             stub: Any = tokens_pb2_grpc.TokensStub(session.channel)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from ...chaincode.records import refusals
 from ..parts import Parts
 from ..v1 import access_pb2, access_pb2_grpc, records_pb2, transactions_pb2
 from ..wire import to_message, to_record
-from .paging import limit_of
+from .paging import limit_of, page
 from .preparing import prepare
 
 NAMES = ("fedfabric.gateway.v1.Access",)
@@ -60,9 +60,8 @@ class Access(access_pb2_grpc.AccessServicer):
         """A page of requests."""
         limit = limit_of(request.limit, self._parts.limits)
         found, after = self._parts.model.requests(request.dataset, request.state, request.after, limit)
-        return access_pb2.ListAccessResponse(
-            requests=[to_message(one, records_pb2.AccessRequest) for one in found], next=after
-        )
+        rows, after = page(found, after, records_pb2.AccessRequest, self._parts.limits)
+        return access_pb2.ListAccessResponse(requests=rows, next=after)
 
 
 def add(server: Any, parts: Parts) -> None:

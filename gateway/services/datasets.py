@@ -9,7 +9,7 @@ from ...chaincode.records import refusals
 from ..parts import Parts
 from ..v1 import datasets_pb2, datasets_pb2_grpc, records_pb2, transactions_pb2
 from ..wire import to_message, to_record
-from .paging import limit_of
+from .paging import limit_of, page
 from .preparing import prepare
 from .uploads import Received, receive
 
@@ -74,9 +74,8 @@ class Datasets(datasets_pb2_grpc.DatasetsServicer):
         """A page of data sets."""
         limit = limit_of(request.limit, self._parts.limits)
         found, after = self._parts.model.datasets(request.query, request.after, limit, retired=request.retired)
-        return datasets_pb2.ListDatasetsResponse(
-            datasets=[to_message(one, records_pb2.Dataset) for one in found], next=after
-        )
+        rows, after = page(found, after, records_pb2.Dataset, self._parts.limits)
+        return datasets_pb2.ListDatasetsResponse(datasets=rows, next=after)
 
 
 def add(server: Any, parts: Parts) -> None:

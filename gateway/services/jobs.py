@@ -12,7 +12,7 @@ from ..read_model import metrics_of
 from ..v1 import jobs_pb2, jobs_pb2_grpc, records_pb2, transactions_pb2
 from ..wire import to_message, to_record
 from .blobs import holders
-from .paging import limit_of
+from .paging import fitting, limit_of, page
 from .preparing import prepare
 
 NAMES = ("fedfabric.gateway.v1.Jobs",)
@@ -21,35 +21,40 @@ _ENDED = frozenset({JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, Job
 
 
 def report(parts: Parts, job: Job, first_round: int = 0) -> jobs_pb2.JobReport:
-    """A job as the read model has it, with this gateway's own times, and its rounds from one on."""
-    rounds = []
-    for record in parts.model.rounds(job.id, max(first_round, job.round - parts.limits.page_rows + 1)):
-        attestations = parts.model.attestations(job.id, record.number, record.attempt)
-        times = parts.model.round_times(job.id, record.number)
-        own = parts.journal.times(job.id, record.number)
-        rounds.append(
-            jobs_pb2.RoundReport(
-                round=to_message(record, records_pb2.Round),
-                updates=[to_message(row, records_pb2.Update) for row in parts.model.updates(job.id, record.number)],
-                attestations=[to_message(row, records_pb2.Attestation) for row in attestations],
-                metrics=metrics_of(attestations),
-                timing=jobs_pb2.RoundTiming(
-                    training_us=own.get("training", 0),
-                    ledger_us=own.get("ledger", 0),
-                    transfer_us=own.get("transfer", 0),
-                    aggregation_us=own.get("aggregation", 0),
-                    evaluation_us=own.get("evaluation", 0),
-                ),
-                opened_ms=times.opened_ms,
-                closed_ms=times.closed_ms,
-                ended_ms=times.ended_ms,
-            )
-        )
-    return jobs_pb2.JobReport(
+    """A job as the read model has it, with this gateway's own times, and its rounds from one on.
+
+    Of the rounds the latest: `page_rows` at most, and as many as one message takes.
+    """
+    answer = jobs_pb2.JobReport(
         job=to_message(job, records_pb2.Job),
         decisions=[to_message(row, records_pb2.Decision) for row in parts.model.decisions(job.id)],
-        rounds=rounds,
         block_number=parts.model.position - 1,
+    )
+    found = parts.model.rounds(job.id, max(first_round, job.round - parts.limits.page_rows + 1))
+    rounds = fitting((_round_report(parts, one) for one in reversed(found)), parts.limits, answer.ByteSize())
+    answer.rounds.extend(reversed(rounds))
+    return answer
+
+
+def _round_report(parts: Parts, record: records.Round) -> jobs_pb2.RoundReport:
+    attestations = parts.model.attestations(record.job, record.number, record.attempt)
+    times = parts.model.round_times(record.job, record.number)
+    own = parts.journal.times(record.job, record.number)
+    return jobs_pb2.RoundReport(
+        round=to_message(record, records_pb2.Round),
+        updates=[to_message(row, records_pb2.Update) for row in parts.model.updates(record.job, record.number)],
+        attestations=[to_message(row, records_pb2.Attestation) for row in attestations],
+        metrics=metrics_of(attestations),
+        timing=jobs_pb2.RoundTiming(
+            training_us=own.get("training", 0),
+            ledger_us=own.get("ledger", 0),
+            transfer_us=own.get("transfer", 0),
+            aggregation_us=own.get("aggregation", 0),
+            evaluation_us=own.get("evaluation", 0),
+        ),
+        opened_ms=times.opened_ms,
+        closed_ms=times.closed_ms,
+        ended_ms=times.ended_ms,
     )
 
 
@@ -102,7 +107,8 @@ class Jobs(jobs_pb2_grpc.JobsServicer):
         """A page of jobs."""
         limit = limit_of(request.limit, self._parts.limits)
         found, after = self._parts.model.jobs(request.state, request.after, limit)
-        return jobs_pb2.ListJobsResponse(jobs=[to_message(one, records_pb2.Job) for one in found], next=after)
+        rows, after = page(found, after, records_pb2.Job, self._parts.limits)
+        return jobs_pb2.ListJobsResponse(jobs=rows, next=after)
 
     async def Review(self, request: jobs_pb2.ShowJobRequest, _: Any) -> jobs_pb2.JobReview:  # noqa: N802
         """A job with its plan fetched and checked."""

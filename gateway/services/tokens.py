@@ -6,6 +6,7 @@ from ...chaincode import records
 from ..parts import Parts
 from ..v1 import records_pb2, tokens_pb2, tokens_pb2_grpc, transactions_pb2
 from ..wire import to_message, to_record
+from .paging import fitting
 from .preparing import prepare
 
 NAMES = ("fedfabric.gateway.v1.Tokens",)
@@ -45,12 +46,15 @@ class Tokens(tokens_pb2_grpc.TokensServicer):
             request.outputs.add(owner=checked.owner, amount=str(total - amount))
 
     async def ShowBalance(self, request: tokens_pb2.ShowBalanceRequest, _: Any) -> records_pb2.Balance:  # noqa: N802
-        """An account's unspent rows."""
+        """An account's total, and its largest unspent rows: anybody can pay it so many that no message takes them."""
         asked = records.canonical_json({"owner": request.owner or self._parts.me})
         owner = records.parse(asked, records.BalanceRequest).owner
-        rows = tuple(self._parts.model.tokens(owner))
+        rows = self._parts.model.tokens(owner)
         total = str(sum(int(row.amount) for row in rows))
-        return to_message(records.Balance(owner=owner, total=total, tokens=rows), records_pb2.Balance)
+        answer = to_message(records.Balance(owner=owner, total=total, tokens=()), records_pb2.Balance)
+        largest = sorted(rows, key=lambda row: int(row.amount), reverse=True)
+        answer.tokens.extend(fitting((to_message(row, records_pb2.Token) for row in largest), self._parts.limits))
+        return answer
 
 
 def add(server: Any, parts: Parts) -> None:

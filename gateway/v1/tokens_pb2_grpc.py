@@ -85,7 +85,8 @@ class TokensServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ShowBalance(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The total, and the largest unspent rows, as many as one message takes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
