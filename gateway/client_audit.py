@@ -17,6 +17,8 @@ from .v1 import audit_pb2, audit_pb2_grpc
 __all__ = ["AuditCalls"]
 
 _ADDRESS: Final = re.compile(r"[0-9a-f]{64}")
+_LONGEST_BLOCK: Final = 128 << 20
+"""Bytes. Fabric orders none of that size by any sensible configuration; it is held in memory to be read."""
 _EXPORT_README: Final = """Evidence of the training job {job}, exported from one organisation's gateway.
 
 blocks/  the channel's blocks from the first one on (protobuf common.Block)
@@ -74,6 +76,8 @@ class _ExportWriter:
         self._blobs = 0
         self._genesis = ""
         self._file: Any = None
+        self._long: bytearray | None = None
+        """What has come of a block that comes in pieces."""
         self._left = 0
         self._bytes = 0
 
@@ -84,10 +88,15 @@ class _ExportWriter:
                 self._block(message.block)
             case "blob":
                 self._begin(message.blob)
+            case "long_block":
+                self._begin_block(message.long_block.size)
+            case "piece" if self._long is not None:
+                self._block_piece(self._long, message.piece)
             case "piece":
                 self._piece(message.piece)
 
     def _block(self, content: bytes) -> None:
+        self._finish_blob()
         try:
             block = blocks.decode_block(content)
         except blocks.BlockError as error:
@@ -99,6 +108,21 @@ class _ExportWriter:
         (self._folder / "blocks" / blocks.block_file_name(block.number)).write_bytes(content)
         self._blocks += 1
         self._tell(len(content))
+
+    def _begin_block(self, size: int) -> None:
+        self._finish_blob()
+        if not 0 < size <= _LONGEST_BLOCK:
+            raise CorruptError(f"a block of {size} bytes was announced, at most {_LONGEST_BLOCK} are taken")
+        self._long, self._left = bytearray(), size
+
+    def _block_piece(self, block: bytearray, piece: bytes) -> None:
+        if len(piece) > self._left:
+            raise CorruptError("more of a block came than was announced")
+        block += piece
+        self._left -= len(piece)
+        if not self._left:
+            self._long = None
+            self._block(bytes(block))
 
     def _begin(self, blob: audit_pb2.ExportedBlob) -> None:
         self._finish_blob()
@@ -117,7 +141,7 @@ class _ExportWriter:
 
     def _finish_blob(self) -> None:
         if self._left:
-            raise CorruptError("a blob ended before its last byte")
+            raise CorruptError("a blob or block ended before its last byte")
         self.close()
 
     def _tell(self, count: int) -> None:

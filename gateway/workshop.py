@@ -34,13 +34,13 @@ from ..aggregation import tagged_hash as aggregation_hash
 from ..chaincode.records import Blob, CohortMember, CommitUpdate, Job, Outcome, Round
 from ..chaincode.records import Update as UpdateRow
 from .archives import ArchiveError, unpack
-from .blobs import BlobBrokenError, BlobReader
+from .blobs import BlobBrokenError, BlobReader, BlobStore
 from .consent import Consent
 from .journal import StoredAttestation
 from .parts import Parts
 from .zygote import TrainerError
 
-__all__ = ["MemberFailedError", "Workshop", "accepts", "integer_metrics"]
+__all__ = ["MemberFailedError", "Workshop", "accepts", "integer_metrics", "largest_update"]
 
 log = structlog.get_logger(__name__)
 
@@ -194,7 +194,7 @@ class Workshop:
         began = time.monotonic()
         holders = [*cohort, *self._others([job.terms.submitter])]
         fetched = [await self._exchange.ensure(blob, holders) for blob in _shared(current)]
-        maximum = await self.largest_update(current.model)
+        maximum = await largest_update(self._store, self._secrets.storage_key, current.model)
         counted = [row for row in counted if _plausible(row, maximum)]
         fetches = [self._exchange.ensure(row.blob, self._others([row.msp, *cohort])) for row in counted]
         # All of them are waited for: what one can't get does not end the fetching of the others.
@@ -209,18 +209,6 @@ class Workshop:
         async with self._folder() as folder:
             outcome = await self._sum(job, current, counted, folder)
         return outcome, time.monotonic() - began
-
-    async def largest_update(self, model: Blob) -> int:
-        """The most bytes that an update for a model has that is here."""
-        async with await self._store.open(model.address, self._secrets.storage_key) as reader:
-
-            def largest() -> int:
-                return largest_update_bytes(TensorFile(_buffered(reader)).specs)
-
-            try:
-                return await asyncio.to_thread(largest)
-            except AggregationError as error:
-                raise MemberFailedError("AGGREGATION_FAILED", str(error)) from error
 
     async def _sum(self, job: Job, current: Round, counted: Sequence[UpdateRow], folder: Path) -> Outcome:
         optimizer_record = job.terms.plan.optimizer
@@ -417,6 +405,23 @@ def _member(current: Round, msp: str) -> CohortMember:
 
 def _encoding(job: Job, current: Round) -> RingEncoding:
     return RingEncoding(decimal(job.terms.plan.clip, "clip"), current.total_samples, len(current.cohort))
+
+
+async def largest_update(store: BlobStore, key: bytes, model: Blob) -> int:
+    """The most bytes that an update for a model has; the model is in the store.
+
+    Raises:
+        MemberFailedError: nothing can be added to this model.
+    """
+    async with await store.open(model.address, key) as reader:
+
+        def largest() -> int:
+            return largest_update_bytes(TensorFile(_buffered(reader)).specs)
+
+        try:
+            return await asyncio.to_thread(largest)
+        except AggregationError as error:
+            raise MemberFailedError("AGGREGATION_FAILED", str(error)) from error
 
 
 def _shared(current: Round) -> list[Blob]:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n fedfabric/gateway/v1/audit.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\"\x1c\n\rExportRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"n\n\x0e\x45xportResponse\x12\x0f\n\x05\x62lock\x18\x01 \x01(\x0cH\x00\x12\x32\n\x04\x62lob\x18\x02 \x01(\x0b\x32\".fedfabric.gateway.v1.ExportedBlobH\x00\x12\x0f\n\x05piece\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"-\n\x0c\x45xportedBlob\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x32^\n\x05\x41udit\x12U\n\x06\x45xport\x12#.fedfabric.gateway.v1.ExportRequest\x1a$.fedfabric.gateway.v1.ExportResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n fedfabric/gateway/v1/audit.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\"\x1c\n\rExportRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\xa9\x01\n\x0e\x45xportResponse\x12\x0f\n\x05\x62lock\x18\x01 \x01(\x0cH\x00\x12\x32\n\x04\x62lob\x18\x02 \x01(\x0b\x32\".fedfabric.gateway.v1.ExportedBlobH\x00\x12\x0f\n\x05piece\x18\x03 \x01(\x0cH\x00\x12\x39\n\nlong_block\x18\x04 \x01(\x0b\x32#.fedfabric.gateway.v1.ExportedBlockH\x00\x42\x06\n\x04part\"-\n\x0c\x45xportedBlob\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x1d\n\rExportedBlock\x12\x0c\n\x04size\x18\x01 \x01(\x03\x32^\n\x05\x41udit\x12U\n\x06\x45xport\x12#.fedfabric.gateway.v1.ExportRequest\x1a$.fedfabric.gateway.v1.ExportResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPORTREQUEST']._serialized_start=58
   _globals['_EXPORTREQUEST']._serialized_end=86
-  _globals['_EXPORTRESPONSE']._serialized_start=88
-  _globals['_EXPORTRESPONSE']._serialized_end=198
-  _globals['_EXPORTEDBLOB']._serialized_start=200
-  _globals['_EXPORTEDBLOB']._serialized_end=245
-  _globals['_AUDIT']._serialized_start=247
-  _globals['_AUDIT']._serialized_end=341
+  _globals['_EXPORTRESPONSE']._serialized_start=89
+  _globals['_EXPORTRESPONSE']._serialized_end=258
+  _globals['_EXPORTEDBLOB']._serialized_start=260
+  _globals['_EXPORTEDBLOB']._serialized_end=305
+  _globals['_EXPORTEDBLOCK']._serialized_start=307
+  _globals['_EXPORTEDBLOCK']._serialized_end=336
+  _globals['_AUDIT']._serialized_start=338
+  _globals['_AUDIT']._serialized_end=432
 # @@protoc_insertion_point(module_scope)

@@ -11,14 +11,16 @@ class ExportRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ...) -> None: ...
 
 class ExportResponse(_message.Message):
-    __slots__ = ("block", "blob", "piece")
+    __slots__ = ("block", "blob", "piece", "long_block")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
+    LONG_BLOCK_FIELD_NUMBER: _ClassVar[int]
     block: bytes
     blob: ExportedBlob
     piece: bytes
-    def __init__(self, block: _Optional[bytes] = ..., blob: _Optional[_Union[ExportedBlob, _Mapping]] = ..., piece: _Optional[bytes] = ...) -> None: ...
+    long_block: ExportedBlock
+    def __init__(self, block: _Optional[bytes] = ..., blob: _Optional[_Union[ExportedBlob, _Mapping]] = ..., piece: _Optional[bytes] = ..., long_block: _Optional[_Union[ExportedBlock, _Mapping]] = ...) -> None: ...
 
 class ExportedBlob(_message.Message):
     __slots__ = ("address", "size")
@@ -27,3 +29,9 @@ class ExportedBlob(_message.Message):
     address: str
     size: int
     def __init__(self, address: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+
+class ExportedBlock(_message.Message):
+    __slots__ = ("size",)
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    def __init__(self, size: _Optional[int] = ...) -> None: ...
