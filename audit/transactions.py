@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Final
 
 from fabric_protos.common import common_pb2
-from fabric_protos.peer import policy_pb2, proposal_pb2
+from fabric_protos.peer import policy_pb2
 from fabric_protos.peer.lifecycle import chaincode_definition_pb2, db_pb2
 from google.protobuf.message import DecodeError
 
@@ -50,8 +49,7 @@ class TransactionAuditor:
         role = self._check_creator(block, transaction, policies, link)
         if not transaction.is_valid or transaction.action is None:
             return None
-        # Peers run what the header names, and take any name beside the arguments.
-        action = dataclasses.replace(transaction.action, chaincode=_named_in_header(transaction))
+        action = transaction.action
         for access in action.accesses:
             self._check_endorsements(action, access, policies, link)
         lifecycle = action.access(LIFECYCLE)
@@ -283,16 +281,6 @@ class TransactionAuditor:
         if not reads >= rerun.reads:
             unread = describe_key(min(rerun.reads - reads))
             self._findings.broken(Check.CONTRACTS, link, f"it did not read {unread}, which the contract reads")
-
-
-def _named_in_header(transaction: Transaction) -> str:
-    """Return the chaincode that peers ran and whose policy they asked for, "" where the header names none."""
-    try:
-        header = common_pb2.Payload.FromString(transaction.payload).header
-        channel = common_pb2.ChannelHeader.FromString(header.channel_header)
-        return str(proposal_pb2.ChaincodeHeaderExtension.FromString(channel.extension).chaincode_id.name)
-    except DecodeError:
-        return ""
 
 
 def _difference(key: str, found: bytes | None, expected: bytes | None) -> str:

@@ -39,11 +39,11 @@ MEANINGS: dict[ExitCode, tuple[str, str]] = {
     ),
     ExitCode.NOT_FOUND: ("No such data set, grant, job, model, organisation or network.", "Use the matching list."),
     ExitCode.UNAVAILABLE: (
-        "A gateway, peer or orderer does not answer, or not in time. Nothing was changed.",
+        "A gateway, peer or orderer does not answer, not in time, or its disk is full. Nothing was changed.",
         "See fedfabric network status; then run the same command again.",
     ),
     ExitCode.DENIED: (
-        "The certificate is unknown here, has not the role, or its organisation may not do this.",
+        "The certificate has not the role, or its organisation may not do this. An unknown one gets no connection (6).",
         "Use a profile with the right role: --profile, or fedfabric network add-user.",
     ),
     ExitCode.UNKNOWN_OUTCOME: (
@@ -76,6 +76,7 @@ CODES: dict[str, tuple[ExitCode, str]] = {
     "ENVIRONMENT": (ExitCode.ENVIRONMENT, "This machine lacks something; the message says what."),
     "INTERNAL": (ExitCode.INTERNAL, "A fault of fedfabric; its report file is named."),
     "NETWORK_PROGRAMS": (ExitCode.ENVIRONMENT, "Fabric's programs can be neither found nor built."),
+    "NETWORK_ENGINE": (ExitCode.ENVIRONMENT, "No Docker engine answers."),
     "NETWORK_SPECIFICATION": (
         ExitCode.BAD_INPUT,
         "network.yaml is malformed or contradicts itself; the line is named.",

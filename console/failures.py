@@ -194,6 +194,7 @@ def _of_network(error: BaseException) -> Failure | None:
         return None
     exits = {
         "ProgramsError": ExitCode.ENVIRONMENT,
+        "EngineError": ExitCode.ENVIRONMENT,
         "SpecificationError": ExitCode.BAD_INPUT,
         "StateError": ExitCode.BAD_INPUT,
         "PortError": ExitCode.ENVIRONMENT,
@@ -215,6 +216,7 @@ REMEDIES = {
     # of networks
     "NETWORK": "see fedfabric network status, and fedfabric network logs PROCESS",
     "NETWORK_PROGRAMS": "install what the message names (Go, git, or Docker), then fedfabric network up again",
+    "NETWORK_ENGINE": "start Docker's engine, or leave --runtime docker out: native needs none",
     "NETWORK_SPECIFICATION": "correct network.yaml, or the name that was given; see fedfabric network up --help",
     "NETWORK_STATE": "do what the message says; see fedfabric network status",
     "NETWORK_PORT": "end the program that holds the port, then fedfabric network up again",

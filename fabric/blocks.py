@@ -444,7 +444,8 @@ def _readable_transaction(place: int, code: int, envelope: common_pb2.Envelope, 
     creator = _identity(signature_header.creator, "creator") if signature_header.creator else None
     action = config = last_update = None
     if header.type == common_pb2.ENDORSER_TRANSACTION:
-        action = _action(payload, allowance)
+        named = _part(proposal_pb2.ChaincodeHeaderExtension, header.extension, "chaincode header").chaincode_id.name
+        action = _action(named, payload, allowance)
     elif header.type == common_pb2.CONFIG:
         content = _part(configtx_pb2.ConfigEnvelope, payload.data, "configuration")
         config = content.config
@@ -468,7 +469,8 @@ def _readable_transaction(place: int, code: int, envelope: common_pb2.Envelope, 
     )
 
 
-def _action(payload: common_pb2.Payload, allowance: _Allowance) -> Action:
+def _action(chaincode: str, payload: common_pb2.Payload, allowance: _Allowance) -> Action:
+    """Read what was called: the header's ``chaincode``, which peers run, and not the name that stands in the call."""
     limits = allowance.limits
     transaction = _part(transaction_pb2.Transaction, payload.data, "transaction")
     if len(transaction.actions) != 1:
@@ -485,7 +487,7 @@ def _action(payload: common_pb2.Payload, allowance: _Allowance) -> Action:
         raise _FlawError(f"{len(content.action.endorsements)} endorsements, at most {limits.endorsements} are read")
     allowance.take(len(call.input.args) + len(content.action.endorsements), "invocation")
     return Action(
-        chaincode=call.chaincode_id.name,
+        chaincode=chaincode,
         arguments=tuple(call.input.args),
         status=done.response.status,
         message=done.response.message,

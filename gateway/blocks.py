@@ -115,14 +115,17 @@ def read_envelope(envelope: bytes, chaincode: str) -> LedgerTransaction | None:
 
 def _of_chaincode(transaction: blocks.Transaction, chaincode: str) -> LedgerTransaction | None:
     action = transaction.action
-    if action is None or action.chaincode != chaincode or transaction.creator is None:
+    if action is None or transaction.creator is None:
         return None
     access = action.access(chaincode)
+    called = action.chaincode == chaincode
+    if not called and access is None:
+        return None
     return LedgerTransaction(
         id=transaction.transaction_id,
         creator=transaction.creator,
         timestamp_ms=transaction.timestamp_ms,
-        arguments=action.arguments,
+        arguments=action.arguments if called else (),  # else another chaincode's, which called ours
         writes=tuple(
             Write(write.key, None if write.is_delete else write.value) for write in (access.writes if access else ())
         ),

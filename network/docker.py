@@ -25,7 +25,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 
-from .errors import PortError, ProcessError
+from .errors import EngineError, PortError, ProcessError
 from .images import SITE_FOLDER, Images, ensure_images
 from .native import READY_SECONDS, require_free_ports
 from .programs import Programs, ensure
@@ -77,7 +77,7 @@ class DockerRuntime:
                 self._engine_client = docker.from_env(timeout=ENGINE_SECONDS)
                 self._engine_client.ping()
             except DockerException as error:
-                raise ProcessError(
+                raise EngineError(
                     f"no Docker engine answers ({error}): start one, point DOCKER_HOST at it, or use --runtime native"
                 ) from error
         return self._engine_client

@@ -2,6 +2,7 @@
 
 NetworkError
 ├── ProgramsError          Fabric's programs can be neither found nor built
+├── EngineError            no Docker engine answers
 ├── SpecificationError     network.yaml is malformed or contradicts itself
 ├── StateError             the network's folder is stale, foreign or in use
 ├── PortError              a port that the network needs is taken
@@ -17,6 +18,10 @@ class NetworkError(Exception):
 
 class ProgramsError(NetworkError):
     """Fabric's programs can be neither found nor built."""
+
+
+class EngineError(NetworkError):
+    """No Docker engine answers."""
 
 
 class SpecificationError(NetworkError):

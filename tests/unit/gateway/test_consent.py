@@ -535,3 +535,23 @@ def test_a_file_of_an_older_version_is_built_anew(case: Case, tmp_path: Path) ->
     assert case.model.position == 0
     case.follow()
     assert case.model.job(JOB) is not None
+
+
+async def test_a_transaction_is_the_chaincodes_whatever_name_stands_in_its_call(case: Case) -> None:
+    run = case.run
+    creator = run.ledger.houses[ME].person("client", "operator")
+    call = (b"tokens:approve", b"{}")
+    run.ledger.cut([run.ledger.envelope(creator, CHAINCODE, call, {}, {"\0k\0": b"v"}, call_name="another")])
+    (taken,) = read_block(run.ledger.blocks[-1], CHAINCODE).transactions
+    assert taken.arguments == call
+    assert [write.value for write in taken.writes] == [b"v"]
+
+
+async def test_rows_that_another_chaincode_had_written_are_taken_and_its_arguments_are_not(case: Case) -> None:
+    run = case.run
+    creator = run.ledger.houses[ME].person("client", "operator")
+    call = (b"training:approve", b"{}")
+    run.ledger.cut([run.ledger.envelope(creator, "other", call, {}, {"\0k\0": b"v"}, namespace=CHAINCODE)])
+    (taken,) = read_block(run.ledger.blocks[-1], CHAINCODE).transactions
+    assert taken.arguments == ()
+    assert [write.value for write in taken.writes] == [b"v"]
