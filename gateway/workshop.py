@@ -36,6 +36,7 @@ from ..chaincode.records import Update as UpdateRow
 from .archives import ArchiveError, unpack
 from .blobs import BlobBrokenError, BlobReader, BlobStore
 from .consent import Consent
+from .errors import CorruptError
 from .journal import StoredAttestation
 from .parts import Parts
 from .zygote import TrainerError
@@ -320,6 +321,11 @@ class Workshop:
             await asyncio.to_thread((folder / "plan.zip").write_bytes, content)
             async with await self._store.open(model.address, self._secrets.storage_key) as reader:
                 await reader.copy_to(folder / "model.safetensors")
+        except BlobBrokenError as error:
+            # Others have these: the next try fetches them.
+            await self._exchange.drop_broken([bundle, model])
+            raise CorruptError(str(error)) from error
+        try:
             await self._decrypt(consent, folder / "data")
         except (BlobBrokenError, ArchiveError) as error:
             raise MemberFailedError("DATA_INVALID", str(error)) from error

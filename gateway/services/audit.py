@@ -8,7 +8,7 @@ from ...chaincode.records import Blob, RoundState, refusals
 from ..parts import Parts
 from ..v1 import audit_pb2, audit_pb2_grpc
 from ..workshop import largest_update
-from .blobs import holders
+from .blobs import fetched_again_if_broken, holders
 
 NAMES = ("fedfabric.gateway.v1.Audit",)
 
@@ -37,7 +37,10 @@ class Audit(audit_pb2_grpc.AuditServicer):
                     yield message
         async for blob in _blobs(parts, job):
             await parts.exchange.ensure(blob, holders(job, parts.me))
-            async with await parts.store.open(blob.address, parts.secrets.storage_key) as reader:
+            async with (
+                fetched_again_if_broken(parts, blob),
+                await parts.store.open(blob.address, parts.secrets.storage_key) as reader,
+            ):
                 yield audit_pb2.ExportResponse(blob=audit_pb2.ExportedBlob(address=blob.address, size=reader.size))
                 async for segment in reader.segments():
                     yield audit_pb2.ExportResponse(piece=segment)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...aggregation.tensors import segments
 from ...chaincode import records
 from ...chaincode.records import Blob, Job, Role, RoundState, refusals
 from ..admission import caller
-from ..blobs import BlobReader, StoredBlob, check_address
+from ..blobs import BlobBrokenError, BlobReader, StoredBlob, check_address
 from ..errors import ApiError, DeniedError, InvalidError, NotFoundError
 from ..parts import Parts
 from ..v1 import blobs_pb2, blobs_pb2_grpc, datasets_pb2, records_pb2
@@ -103,7 +104,10 @@ class Models(blobs_pb2_grpc.ModelsServicer):
             raise DeniedError(f"{self._parts.me} takes no part in {job.id}", code="NOT_A_PARTICIPANT")
         blob = self._model(job, request.round)
         await self._parts.exchange.ensure(blob, holders(job, self._parts.me))
-        async with await self._parts.store.open(blob.address, self._parts.secrets.storage_key) as reader:
+        async with (
+            fetched_again_if_broken(self._parts, blob),
+            await self._parts.store.open(blob.address, self._parts.secrets.storage_key) as reader,
+        ):
             async for answer in stream(reader, blob.address, request.first_segment):
                 yield answer
 
@@ -184,6 +188,16 @@ def _require_finite(tensors: Tensors) -> None:
             for start, stop in segments(spec.size):
                 if not np.isfinite(tensors.read(name, start, stop)).all():
                     raise InvalidError(f"the model's tensor {name} holds NaN or an infinity", code="MODEL_INVALID")
+
+
+@asynccontextmanager
+async def fetched_again_if_broken(parts: Parts, blob: Blob) -> AsyncIterator[None]:
+    """Where a blob that others have turns out to be damaged here, have the next call fetch it."""
+    try:
+        yield
+    except BlobBrokenError:
+        await parts.exchange.drop_broken([blob])
+        raise
 
 
 def takes_part(job: Job, msp: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from fedfabric.chaincode.records import Outcome, Update
 from fedfabric.gateway.blobs import BlobBrokenError, BlobStore
 from fedfabric.gateway.blocks import read_block
+from fedfabric.gateway.errors import CorruptError
 from fedfabric.gateway.journal import Journal
 from fedfabric.gateway.limits import Deadlines, Limits
 from fedfabric.gateway.read_model import ReadModel
@@ -65,7 +66,7 @@ class Shop:
     def damage(self, address: str) -> None:
         path = self.folder / "blobs" / address[:2] / address
         content = bytearray(path.read_bytes())
-        content[200] ^= 1
+        content[min(200, len(content) - 20)] ^= 1
         path.write_bytes(content)
 
 
@@ -111,6 +112,22 @@ async def test_what_the_disk_has_damaged_is_fetched_again_and_summed(shop: Shop)
     outcome = await shop.aggregate()
     assert outcome.summed == MEMBERS
     assert shop.exchange.asked.count(rows[1].blob.address) == 3
+
+
+@pytest.mark.parametrize("part", ["bundle", "model"])
+async def test_a_damaged_plan_or_model_is_fetched_by_the_next_try(shop: Shop, part: str) -> None:
+    await shop.deliver()
+    job = shop.model.job(JOB)
+    blobs = {"bundle": job.terms.plan.bundle, "model": job.terms.plan.model}
+    for blob in blobs.values():
+        await shop.exchange.ensure(blob, [])
+    shop.damage(blobs[part].address)
+    (shop.folder / "task").mkdir()
+    with pytest.raises(CorruptError):
+        await shop.workshop._lay_out(shop.folder / "task", job, blobs["model"], None)
+    await shop.workshop.fetch_for_training(job, shop.model.round(JOB, 1))
+    async with await shop.exchange.store.open(blobs[part].address, KEY) as reader:
+        assert await reader.read(1 << 20) == shop.run.ledger.blobs[blobs[part].address]
 
 
 async def test_one_update_that_is_not_to_be_had_does_not_end_the_fetching_of_the_others(shop: Shop) -> None:
