@@ -27,7 +27,7 @@ def export(
 ) -> None:
     """Write a job's evidence into a folder: the channel's blocks and the job's blobs. Needs the role auditor.
 
-    Any one organisation's gateway will do: what it could forge, verify finds.
+    Any one organisation's gateway that had a part in the job will do: what it could forge, verify finds.
 
     \b
     Example:

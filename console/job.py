@@ -254,8 +254,9 @@ def watch(
                 show_line(report)
                 continue
             for one in report.rounds:
-                if (one.round.number, one.round.state) not in told:
-                    told.add((one.round.number, one.round.state))
+                seen = (one.round.number, one.round.state.value + one.own_failure)
+                if seen not in told:
+                    told.add(seen)
                     say(round_line(one))
         return report
 

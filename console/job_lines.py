@@ -18,7 +18,8 @@ def round_line(one: "RoundReport") -> str:
     members = f"{len(one.updates)} updates, {len(one.attestations)} attestations of {len(record.cohort)}"
     took = f" in {(one.ended_ms - one.opened_ms) / 1000:.2f} s" if one.ended_ms else ""
     line = f"round {record.number:>3} {record.state.value:<7} {members}{took}  {figures(one.metrics)}{outcome}"
-    return f"{line} {record.reason}".rstrip()
+    failed = f" given up here: {one.own_failure}" if one.own_failure else ""
+    return f"{line} {record.reason}".rstrip() + failed
 
 
 def figures(metrics: "Mapping[str, int]") -> str:

@@ -46,6 +46,8 @@ class RoundReport:
     """The ledger's time (ms since 1970) at which the round was opened; likewise closed and ended, 0 before."""
     closed_ms: int
     ended_ms: int
+    own_failure: str = ""
+    """Why the gateway's organisation has given its own part in the round up, as CODE: TEXT; "" while it has not."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _round_report(message: jobs_pb2.RoundReport) -> RoundReport:
         opened_ms=message.opened_ms,
         closed_ms=message.closed_ms,
         ended_ms=message.ended_ms,
+        own_failure=message.own_failure,
     )
 
 

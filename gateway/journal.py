@@ -206,6 +206,14 @@ class Journal:
         ).fetchone()
         return None if row is None else str(row[0])
 
+    def failures(self, job: str, number: int, attempt: int) -> Mapping[str, str]:
+        """By step, why it is not tried again in an attempt of a round."""
+        return dict(
+            self._database.execute(
+                "SELECT step, text FROM failures WHERE job = ? AND round = ? AND attempt = ?", (job, number, attempt)
+            )
+        )
+
     def store_failure(self, job: str, number: int, attempt: int, step: str, text: str) -> None:
         """Give a step of an attempt of a round up."""
         with self._database:

@@ -55,7 +55,7 @@ class MemberFailedError(Exception):
     """This member's part can't be done, and trying again would not help; `code` is stable."""
 
     def __init__(self, code: str, text: str) -> None:
-        super().__init__(f"{code}: {text}")
+        super().__init__(text)
         self.code = code
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from ...chaincode import records
 from ...chaincode.records import Blob, RoundState, refusals
+from ..errors import DeniedError
 from ..parts import Parts
 from ..v1 import audit_pb2, audit_pb2_grpc
 from ..workshop import largest_update
-from .blobs import fetched_again_if_broken, holders
+from .blobs import fetched_again_if_broken, has_part, holders
 
 NAMES = ("fedfabric.gateway.v1.Audit",)
 
@@ -29,6 +30,11 @@ class Audit(audit_pb2_grpc.AuditServicer):
         job = parts.model.job(request.job)
         if job is None:
             raise refusals.UnknownJob("job", f"no job {records.printable(request.job)} is on the ledger")
+        # The others' gateways would give this one nothing: said at once, not when all of them were asked in vain.
+        if not has_part(parts, job, parts.me):
+            raise DeniedError(
+                f"{parts.me} has no part in {job.id}: export it at a member of a round", code="NOT_A_PARTICIPANT"
+            )
         last = parts.model.last_block_of(job.id)
         network = parts.fabric.network(parts.configuration.channel)
         async with network.block_events(start_block=0, stop_block=last) as blocks:

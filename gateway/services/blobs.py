@@ -24,6 +24,8 @@ from .uploads import Received, receive
 
 NAMES = ("fedfabric.gateway.v1.Blobs", "fedfabric.gateway.v1.Models")
 
+_LARGEST_WEIGHT = 1e18
+
 
 async def stream(reader: BlobReader, address: str, first: int) -> AsyncIterator[blobs_pb2.FetchResponse]:
     """A blob's heading, then its segments from one on."""
@@ -182,12 +184,16 @@ async def digest_of(parts: Parts, stored: StoredBlob, kind: str) -> str:
 
 
 def _require_finite(tensors: Tensors) -> None:
-    """A model with NaN or an infinity in it can't be trained from: every round would fail."""
+    """A model with NaN, an infinity or a huge number in it can't be trained from: every round would fail."""
     for name, spec in tensors.specs.items():
         if spec.dtype.startswith("F"):
             for start, stop in segments(spec.size):
-                if not np.isfinite(tensors.read(name, start, stop)).all():
-                    raise InvalidError(f"the model's tensor {name} holds NaN or an infinity", code="MODEL_INVALID")
+                # The negation, so that NaN is refused too. A square beyond float32 makes the first gradient infinite.
+                if not (np.abs(tensors.read(name, start, stop)) <= _LARGEST_WEIGHT).all():
+                    raise InvalidError(
+                        f"the model's tensor {name} holds NaN, an infinity or a number beyond {_LARGEST_WEIGHT:g}",
+                        code="MODEL_INVALID",
+                    )
 
 
 @asynccontextmanager
@@ -236,12 +242,15 @@ def may_read(parts: Parts, job: Job, msp: str, address: str) -> bool:
     Its submitter reads all; an owner reads what it decides about (plan and initial model), and the rest once it was in
     a cohort: who was asked and has not approved, or may not take part, gets nothing that others trained.
     """
-    if not takes_part(job, msp):
-        return False
     plan = job.terms.plan
-    if job.terms.submitter == msp or address in {plan.bundle.address, plan.model.address}:
+    if takes_part(job, msp) and address in {plan.bundle.address, plan.model.address}:
         return True
-    return any(current.member(msp) is not None for current in parts.model.rounds(job.id))
+    return has_part(parts, job, msp)
+
+
+def has_part(parts: Parts, job: Job, msp: str) -> bool:
+    """Whether an organisation submitted a job, or was in a cohort of it."""
+    return job.terms.submitter == msp or any(current.member(msp) is not None for current in parts.model.rounds(job.id))
 
 
 def holders(job: Job, me: str) -> list[str]:

@@ -55,6 +55,7 @@ def _round_report(parts: Parts, record: records.Round) -> jobs_pb2.RoundReport:
         opened_ms=times.opened_ms,
         closed_ms=times.closed_ms,
         ended_ms=times.ended_ms,
+        own_failure=next(iter(parts.journal.failures(record.job, record.number, record.attempt).values()), ""),
     )
 
 

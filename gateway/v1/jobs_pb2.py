@@ -26,7 +26,7 @@ from fedfabric.gateway.v1 import records_pb2 as fedfabric_dot_gateway_dot_v1_dot
 from fedfabric.gateway.v1 import transactions_pb2 as fedfabric_dot_gateway_dot_v1_dot_transactions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x65\x64\x66\x61\x62ric/gateway/v1/jobs.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\x1a\"fedfabric/gateway/v1/records.proto\x1a\'fedfabric/gateway/v1/transactions.proto\"1\n\x0eShowJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_round\x18\x02 \x01(\x03\"\xaf\x01\n\tJobReport\x12&\n\x03job\x18\x01 \x01(\x0b\x32\x19.fedfabric.gateway.v1.Job\x12\x31\n\tdecisions\x18\x02 \x03(\x0b\x32\x1e.fedfabric.gateway.v1.Decision\x12\x31\n\x06rounds\x18\x03 \x03(\x0b\x32!.fedfabric.gateway.v1.RoundReport\x12\x14\n\x0c\x62lock_number\x18\x04 \x01(\x03\"\xfd\x02\n\x0bRoundReport\x12*\n\x05round\x18\x01 \x01(\x0b\x32\x1b.fedfabric.gateway.v1.Round\x12-\n\x07updates\x18\x02 \x03(\x0b\x32\x1c.fedfabric.gateway.v1.Update\x12\x37\n\x0c\x61ttestations\x18\x03 \x03(\x0b\x32!.fedfabric.gateway.v1.Attestation\x12?\n\x07metrics\x18\x04 \x03(\x0b\x32..fedfabric.gateway.v1.RoundReport.MetricsEntry\x12\x31\n\x06timing\x18\x05 \x01(\x0b\x32!.fedfabric.gateway.v1.RoundTiming\x12\x11\n\topened_ms\x18\x06 \x01(\x03\x12\x11\n\tclosed_ms\x18\x07 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x08 \x01(\x03\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"y\n\x0bRoundTiming\x12\x13\n\x0btraining_us\x18\x01 \x01(\x03\x12\x11\n\tledger_us\x18\x02 \x01(\x03\x12\x13\n\x0btransfer_us\x18\x03 \x01(\x03\x12\x16\n\x0e\x61ggregation_us\x18\x04 \x01(\x03\x12\x15\n\revaluation_us\x18\x05 \x01(\x03\">\n\x0fListJobsRequest\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"I\n\x10ListJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.fedfabric.gateway.v1.Job\x12\x0c\n\x04next\x18\x02 \x01(\t\"L\n\tJobReview\x12/\n\x06report\x18\x01 \x01(\x0b\x32\x1f.fedfabric.gateway.v1.JobReport\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t2\xe8\x05\n\x04Jobs\x12Q\n\x06Submit\x12\x1f.fedfabric.gateway.v1.SubmitJob\x1a&.fedfabric.gateway.v1.PreparedProposal\x12R\n\x07\x41pprove\x12\x1f.fedfabric.gateway.v1.DecideJob\x1a&.fedfabric.gateway.v1.PreparedProposal\x12Q\n\x06Refuse\x12\x1f.fedfabric.gateway.v1.DecideJob\x1a&.fedfabric.gateway.v1.PreparedProposal\x12M\n\x03\x41\x64\x64\x12\x1e.fedfabric.gateway.v1.AddOwner\x1a&.fedfabric.gateway.v1.PreparedProposal\x12N\n\x06\x43\x61ncel\x12\x1c.fedfabric.gateway.v1.JobRef\x1a&.fedfabric.gateway.v1.PreparedProposal\x12M\n\x04Show\x12$.fedfabric.gateway.v1.ShowJobRequest\x1a\x1f.fedfabric.gateway.v1.JobReport\x12U\n\x04List\x12%.fedfabric.gateway.v1.ListJobsRequest\x1a&.fedfabric.gateway.v1.ListJobsResponse\x12O\n\x06Review\x12$.fedfabric.gateway.v1.ShowJobRequest\x1a\x1f.fedfabric.gateway.v1.JobReview\x12P\n\x05Watch\x12$.fedfabric.gateway.v1.ShowJobRequest\x1a\x1f.fedfabric.gateway.v1.JobReport0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x65\x64\x66\x61\x62ric/gateway/v1/jobs.proto\x12\x14\x66\x65\x64\x66\x61\x62ric.gateway.v1\x1a\"fedfabric/gateway/v1/records.proto\x1a\'fedfabric/gateway/v1/transactions.proto\"1\n\x0eShowJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_round\x18\x02 \x01(\x03\"\xaf\x01\n\tJobReport\x12&\n\x03job\x18\x01 \x01(\x0b\x32\x19.fedfabric.gateway.v1.Job\x12\x31\n\tdecisions\x18\x02 \x03(\x0b\x32\x1e.fedfabric.gateway.v1.Decision\x12\x31\n\x06rounds\x18\x03 \x03(\x0b\x32!.fedfabric.gateway.v1.RoundReport\x12\x14\n\x0c\x62lock_number\x18\x04 \x01(\x03\"\x92\x03\n\x0bRoundReport\x12*\n\x05round\x18\x01 \x01(\x0b\x32\x1b.fedfabric.gateway.v1.Round\x12-\n\x07updates\x18\x02 \x03(\x0b\x32\x1c.fedfabric.gateway.v1.Update\x12\x37\n\x0c\x61ttestations\x18\x03 \x03(\x0b\x32!.fedfabric.gateway.v1.Attestation\x12?\n\x07metrics\x18\x04 \x03(\x0b\x32..fedfabric.gateway.v1.RoundReport.MetricsEntry\x12\x31\n\x06timing\x18\x05 \x01(\x0b\x32!.fedfabric.gateway.v1.RoundTiming\x12\x11\n\topened_ms\x18\x06 \x01(\x03\x12\x11\n\tclosed_ms\x18\x07 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x08 \x01(\x03\x12\x13\n\x0bown_failure\x18\t \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"y\n\x0bRoundTiming\x12\x13\n\x0btraining_us\x18\x01 \x01(\x03\x12\x11\n\tledger_us\x18\x02 \x01(\x03\x12\x13\n\x0btransfer_us\x18\x03 \x01(\x03\x12\x16\n\x0e\x61ggregation_us\x18\x04 \x01(\x03\x12\x15\n\revaluation_us\x18\x05 \x01(\x03\">\n\x0fListJobsRequest\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"I\n\x10ListJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.fedfabric.gateway.v1.Job\x12\x0c\n\x04next\x18\x02 \x01(\t\"L\n\tJobReview\x12/\n\x06report\x18\x01 \x01(\x0b\x32\x1f.fedfabric.gateway.v1.JobReport\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t2\xe8\x05\n\x04Jobs\x12Q\n\x06Submit\x12\x1f.fedfabric.gateway.v1.SubmitJob\x1a&.fedfabric.gateway.v1.PreparedProposal\x12R\n\x07\x41pprove\x12\x1f.fedfabric.gateway.v1.DecideJob\x1a&.fedfabric.gateway.v1.PreparedProposal\x12Q\n\x06Refuse\x12\x1f.fedfabric.gateway.v1.DecideJob\x1a&.fedfabric.gateway.v1.PreparedProposal\x12M\n\x03\x41\x64\x64\x12\x1e.fedfabric.gateway.v1.AddOwner\x1a&.fedfabric.gateway.v1.PreparedProposal\x12N\n\x06\x43\x61ncel\x12\x1c.fedfabric.gateway.v1.JobRef\x1a&.fedfabric.gateway.v1.PreparedProposal\x12M\n\x04Show\x12$.fedfabric.gateway.v1.ShowJobRequest\x1a\x1f.fedfabric.gateway.v1.JobReport\x12U\n\x04List\x12%.fedfabric.gateway.v1.ListJobsRequest\x1a&.fedfabric.gateway.v1.ListJobsResponse\x12O\n\x06Review\x12$.fedfabric.gateway.v1.ShowJobRequest\x1a\x1f.fedfabric.gateway.v1.JobReview\x12P\n\x05Watch\x12$.fedfabric.gateway.v1.ShowJobRequest\x1a\x1f.fedfabric.gateway.v1.JobReport0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBREPORT']._serialized_start=186
   _globals['_JOBREPORT']._serialized_end=361
   _globals['_ROUNDREPORT']._serialized_start=364
-  _globals['_ROUNDREPORT']._serialized_end=745
-  _globals['_ROUNDREPORT_METRICSENTRY']._serialized_start=699
-  _globals['_ROUNDREPORT_METRICSENTRY']._serialized_end=745
-  _globals['_ROUNDTIMING']._serialized_start=747
-  _globals['_ROUNDTIMING']._serialized_end=868
-  _globals['_LISTJOBSREQUEST']._serialized_start=870
-  _globals['_LISTJOBSREQUEST']._serialized_end=932
-  _globals['_LISTJOBSRESPONSE']._serialized_start=934
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1007
-  _globals['_JOBREVIEW']._serialized_start=1009
-  _globals['_JOBREVIEW']._serialized_end=1085
-  _globals['_JOBS']._serialized_start=1088
-  _globals['_JOBS']._serialized_end=1832
+  _globals['_ROUNDREPORT']._serialized_end=766
+  _globals['_ROUNDREPORT_METRICSENTRY']._serialized_start=720
+  _globals['_ROUNDREPORT_METRICSENTRY']._serialized_end=766
+  _globals['_ROUNDTIMING']._serialized_start=768
+  _globals['_ROUNDTIMING']._serialized_end=889
+  _globals['_LISTJOBSREQUEST']._serialized_start=891
+  _globals['_LISTJOBSREQUEST']._serialized_end=953
+  _globals['_LISTJOBSRESPONSE']._serialized_start=955
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1028
+  _globals['_JOBREVIEW']._serialized_start=1030
+  _globals['_JOBREVIEW']._serialized_end=1106
+  _globals['_JOBS']._serialized_start=1109
+  _globals['_JOBS']._serialized_end=1853
 # @@protoc_insertion_point(module_scope)

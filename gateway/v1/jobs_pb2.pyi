@@ -28,7 +28,7 @@ class JobReport(_message.Message):
     def __init__(self, job: _Optional[_Union[_records_pb2.Job, _Mapping]] = ..., decisions: _Optional[_Iterable[_Union[_records_pb2.Decision, _Mapping]]] = ..., rounds: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ..., block_number: _Optional[int] = ...) -> None: ...
 
 class RoundReport(_message.Message):
-    __slots__ = ("round", "updates", "attestations", "metrics", "timing", "opened_ms", "closed_ms", "ended_ms")
+    __slots__ = ("round", "updates", "attestations", "metrics", "timing", "opened_ms", "closed_ms", "ended_ms", "own_failure")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class RoundReport(_message.Message):
     OPENED_MS_FIELD_NUMBER: _ClassVar[int]
     CLOSED_MS_FIELD_NUMBER: _ClassVar[int]
     ENDED_MS_FIELD_NUMBER: _ClassVar[int]
+    OWN_FAILURE_FIELD_NUMBER: _ClassVar[int]
     round: _records_pb2.Round
     updates: _containers.RepeatedCompositeFieldContainer[_records_pb2.Update]
     attestations: _containers.RepeatedCompositeFieldContainer[_records_pb2.Attestation]
@@ -52,7 +53,8 @@ class RoundReport(_message.Message):
     opened_ms: int
     closed_ms: int
     ended_ms: int
-    def __init__(self, round: _Optional[_Union[_records_pb2.Round, _Mapping]] = ..., updates: _Optional[_Iterable[_Union[_records_pb2.Update, _Mapping]]] = ..., attestations: _Optional[_Iterable[_Union[_records_pb2.Attestation, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, int]] = ..., timing: _Optional[_Union[RoundTiming, _Mapping]] = ..., opened_ms: _Optional[int] = ..., closed_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ...) -> None: ...
+    own_failure: str
+    def __init__(self, round: _Optional[_Union[_records_pb2.Round, _Mapping]] = ..., updates: _Optional[_Iterable[_Union[_records_pb2.Update, _Mapping]]] = ..., attestations: _Optional[_Iterable[_Union[_records_pb2.Attestation, _Mapping]]] = ..., metrics: _Optional[_Mapping[str, int]] = ..., timing: _Optional[_Union[RoundTiming, _Mapping]] = ..., opened_ms: _Optional[int] = ..., closed_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ..., own_failure: _Optional[str] = ...) -> None: ...
 
 class RoundTiming(_message.Message):
     __slots__ = ("training_us", "ledger_us", "transfer_us", "aggregation_us", "evaluation_us")

@@ -87,6 +87,10 @@ async def test_an_organisation_outside_a_job_fetches_nothing_of_it(house: House)
     error = await refusal(scientist.models.fetch("closed", house.folder / "stolen"))
     assert error.code == "NOT_A_PARTICIPANT"
     assert not (house.folder / "stolen").exists()
+    auditor = await house.client("hungary", "auditor")
+    async with asyncio.timeout(20):
+        error = await refusal(auditor.audit.export("closed", house.folder / "evidence"))
+    assert error.code == "NOT_A_PARTICIPANT"
 
 
 async def test_who_names_others_blobs_in_a_job_of_its_own_gets_none_of_them(house: House) -> None:

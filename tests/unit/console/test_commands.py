@@ -14,6 +14,7 @@ from fedfabric.chaincode.records import (
     AccessState,
     Balance,
     Blob,
+    CohortMember,
     Column,
     Consortium,
     Dataset,
@@ -33,6 +34,8 @@ from fedfabric.chaincode.records import (
     Plan,
     Privacy,
     Revocation,
+    Round,
+    RoundState,
     Token,
     TokenRef,
     Verdict,
@@ -40,7 +43,17 @@ from fedfabric.chaincode.records import (
 from fedfabric.console import main
 from fedfabric.console.exit_codes import ExitCode
 from fedfabric.console.job_lines import money
-from fedfabric.gateway import ApiError, Client, Description, Exported, JobReport, JobReview, Profile, RoundReport
+from fedfabric.gateway import (
+    ApiError,
+    Client,
+    Description,
+    Exported,
+    JobReport,
+    JobReview,
+    Profile,
+    RoundReport,
+    RoundTiming,
+)
 from fedfabric.trainers import build_bundle
 
 DIGEST = "ab" * 32
@@ -636,6 +649,28 @@ def test_deciding_names_the_digest_that_was_reviewed(capsys, client):
         ("jobs.show", ("heart-1",), {}),
         ("jobs.refuse", ("heart-1",), {"digest": DIGEST, "privacy": Privacy.CLEAR, "reason": "no"}),
     ]
+
+
+def test_a_round_that_was_given_up_here_says_why(capsys, client):
+    record = Round(
+        job="heart-1",
+        number=3,
+        state=RoundState.OPEN,
+        cohort=(CohortMember(msp="HungaryMSP", dataset=FOREIGN.id, version=1, grant=None, samples=9),),
+        total_samples=9,
+        quorum=1,
+        model=JOB.model,
+        optimizer_state=None,
+        window_ms=1000,
+        opened_ms=1,
+        update_until_ms=2,
+    )
+    timing = RoundTiming(0, 0, 0, 0, 0)
+    one = RoundReport(record, (), (), {}, timing, 1, 0, 0, own_failure="NOT_FINITE: training ended with NaN")
+    client.answers["jobs.show"] = dataclasses.replace(report("running"), rounds=(one,))
+    _, text, _ = run(capsys, "job", "show", "heart-1")
+    assert "round   3 open" in text
+    assert "given up here: NOT_FINITE: training ended with NaN" in text
 
 
 def test_job_add_asks_with_version_and_grant(capsys, client):

@@ -187,6 +187,8 @@ def test_the_journal_outlives_its_process(tmp_path: Path) -> None:
         assert journal.failure("job", 2, 1, "train") == "PLAN_FAILED: it does not load"
         assert journal.failure("job", 1, 1, "train") is None
         assert journal.failure("job", 2, 2, "train") is None
+        assert journal.failures("job", 2, 1) == {"train": "PLAN_FAILED: it does not load"}
+        assert journal.failures("job", 2, 2) == {}
         assert journal.times("job", 1) == {"ledger": 750_000}
         assert journal.data_key("a" * 64) == b"wrapped"
         assert journal.upload("0" * 32).account == "AMSP/ann"
