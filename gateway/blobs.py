@@ -454,7 +454,10 @@ async def _to_its_end(work: Callable[..., T], *arguments: object, let_go: Callab
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():
+            # Cancelled once more meanwhile, it still has to let go.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
         if let_go is not None and not running.cancelled() and running.exception() is None:
             let_go(running.result())
         raise

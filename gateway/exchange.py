@@ -206,12 +206,12 @@ class Exchange:
             if stub is None:
                 return False
             upload = await self._upload(blob)
-            async with upload:
+            async with upload, asyncio.timeout(self._deadlines.fetch_turn):
                 await self._receive(stub, blob, upload)
         except grpc.aio.AioRpcError as error:
             log.info("fetch.interrupted", blob=blob.address, holder=holder, status=error.code().name)
         except _REFUSED as error:
-            log.warning("fetch.refused", blob=blob.address, holder=holder, reason=str(error) or "idle for too long")
+            log.warning("fetch.refused", blob=blob.address, holder=holder, reason=str(error) or "too slow")
         return await self._here(blob)
 
     async def _upload(self, blob: Blob) -> Upload:

@@ -49,6 +49,8 @@ class Deadlines:
     """One blob from another gateway, all tries together."""
     fetch_idle: float = 20.0
     """Between two segments of a fetch."""
+    fetch_turn: float = 60.0
+    """One try at one holder, however slowly it sends. What came in whole stays, and the next try goes on behind it."""
     caller: float = 60.0
     """For a caller to send what it asks, or to read a message of the answer; and until one that is gone is missed."""
     connect: float = 10.0

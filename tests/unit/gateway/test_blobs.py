@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import fsspec
@@ -269,3 +270,30 @@ def test_a_place_below_a_plain_file_is_an_error_that_says_so(tmp_path: Path) -> 
 def test_an_unknown_kind_of_store_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(BlobStoreError, match="can't be used"):
         BlobStore("nonsense://place", tmp_path / "incoming", maximum=1)
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+async def test_who_is_cancelled_while_a_file_is_opened_leaves_none_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cancellations: int
+) -> None:
+    store = BlobStore(str(tmp_path / "blobs"), tmp_path / "incoming", maximum=SEGMENT_BYTES)
+    opening, go_on = threading.Event(), threading.Event()
+    opened = []
+
+    def slow(file, *arguments, **named):
+        opened.append(file)
+        opening.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr("fedfabric.gateway.blobs.SegmentWriter", slow)
+    task = asyncio.create_task(store.upload(KEY))
+    await asyncio.to_thread(opening.wait, 10)
+    for _ in range(cancellations):
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert opened[0].closed

@@ -88,7 +88,13 @@ class Serving:
         return f"127.0.0.1:{port}"
 
     def exchange(
-        self, seconds: float = 20, idle: float = 5, maximum: int = 1 << 30, fetches: int = 4, **gateways: str
+        self,
+        seconds: float = 20,
+        idle: float = 5,
+        maximum: int = 1 << 30,
+        fetches: int = 4,
+        turn: float = 60,
+        **gateways: str,
     ) -> Exchange:
         me = AUTHORITIES["ours"].signing.issue("gateway", NOW, kind="client")
         theirs = AUTHORITIES["theirs"]
@@ -105,7 +111,7 @@ class Serving:
             lambda: trust,
             PeerCredentials(me.certificate, me.key),
             limits=Limits(blob_bytes=maximum, fetches=fetches),
-            deadlines=Deadlines(fetch=seconds, fetch_idle=idle),
+            deadlines=Deadlines(fetch=seconds, fetch_idle=idle, fetch_turn=turn),
         )
         self._exchanges.append(exchange)
         return exchange
@@ -248,6 +254,22 @@ async def test_what_is_withheld_keeps_nothing_else_from_its_turn(serving: Servin
     await exchange.ensure(BLOB, ["AMSP"])
     assert not withheld.done()
     withheld.cancel()
+
+
+async def test_a_holder_that_sends_slowly_keeps_nothing_else_from_its_turn(serving: Serving) -> None:
+    leaf = merkle_leaf(b"slow")
+    blob = Blob(address=merkle_root_of_digests([leaf]), digest="0" * 64, size=4)
+    slow = Holder(heading=_heading(address=blob.address, size=4, leaves=leaf), parts=[], stalls=True)
+    exchange = serving.exchange(
+        60, 60, fetches=1, turn=0.5, AMSP=await serving.holder(slow), BMSP=await serving.holder(Holder())
+    )
+    slowed = asyncio.create_task(exchange.ensure(blob, ["AMSP"]))
+    await until(lambda: slow.asked)
+    async with asyncio.timeout(20):
+        await exchange.ensure(BLOB, ["BMSP"])
+    assert not slowed.done()
+    slowed.cancel()
+    await asyncio.wait({slowed})
 
 
 async def test_a_fetch_ends_with_the_last_who_waits_for_it(serving: Serving) -> None:
