@@ -41,6 +41,7 @@ ASSUMPTIONS: Final = (
     "the genesis block's hash, and the fingerprints of the certificate authorities, which are shown for comparison",
     "the founding list, which the endorsing majority's servers agreed to and which is shown for comparison",
     "ledger time: proposals' timestamps are within w of the endorsers' clocks, as a majority of them judged",
+    "the end: what was cut off behind the last block is not missed; its number and hash, and the job's state, are said",
     "local training: nobody can repeat it from the ledger; updates are bound to who signed them and to their range",
 )
 

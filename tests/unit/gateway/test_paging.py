@@ -26,7 +26,7 @@ async def parts(tmp_path_factory: pytest.TempPathFactory):
     other = {"id": "other", "plan": run.plan, "datasets": [run.use(MEMBERS[0])], "budget": "0"}
     await run.ledger.submit(MEMBERS[0], "scientist", "training:submit", other)
     case = Case(run, folder).follow()
-    journal = SimpleNamespace(times=lambda *_: {})
+    journal = SimpleNamespace(times=lambda *_: {}, failures=lambda *_: {})
     yield SimpleNamespace(model=case.model, limits=Limits(), journal=journal, me=MEMBERS[0])
     case.model.close()
 
