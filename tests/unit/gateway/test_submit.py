@@ -179,10 +179,11 @@ def test_what_a_gateway_asks_of_its_peer_at_a_time_is_less_than_a_peer_takes() -
     assert limits.peer_calls + limits.endorsements + limits.submissions <= 450
 
 
-def test_the_gateways_own_calls_have_their_part_of_it(tmp_path: Path) -> None:
+async def test_the_gateways_own_calls_have_their_part_of_it(tmp_path: Path) -> None:
     issued = Authorities.create("AMSP", NOW).signing.issue("gateway", NOW, attributes={"fedfabric.role": "gateway"})
     (tmp_path / "tls.pem").write_bytes(issued.certificate)
     peer = SimpleNamespace(endpoint="127.0.0.1:1", tls_ca=tmp_path / "tls.pem", override_hostname="")
     configuration = SimpleNamespace(msp_id="AMSP", certificate=tmp_path / "tls.pem", peer=peer)
-    _, gateway = server._fabric(configuration, issued.certificate, issued.key, 7)
+    channel, gateway = server._fabric(configuration, issued.certificate, issued.key, 7)
     assert gateway._calls.slots.free == 7
+    await channel.close()
