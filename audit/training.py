@@ -20,7 +20,6 @@ from ..chaincode.records import (
     Decision,
     Grant,
     Job,
-    JobState,
     Missing,
     Role,
     Round,
@@ -68,7 +67,6 @@ _FIXED: Final = (
     "update_until_ms",
 )
 """What a round keeps from its opening."""
-_ENDED: Final = (JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, JobState.ABORTED)
 
 
 @dataclass
@@ -243,7 +241,7 @@ class JobAuditor:
         elif (before.terms, before.digest) != (job.terms, job.digest):
             self._findings.broken(Check.JOB, link, f"{writer.place} changes its terms")
         self._check_model(job, before, link, writes, writer)
-        if job.state in _ENDED and (before is None or before.state not in _ENDED):
+        if job.state.ended and (before is None or not before.state.ended):
             self._check_refund(job, before, writes, writer)
         self.links.job = job
 
@@ -476,7 +474,7 @@ class JobAuditor:
 
     def _refunded(self, job: Job, msp: str, writes: Mapping[str, bytes], spent: int) -> int:
         """Return what of an account's rows in a final round is the rest of the budget going back to its payer."""
-        ended = job_key(self._id) in writes and read_record(writes[job_key(self._id)], Job).state in _ENDED
+        ended = job_key(self._id) in writes and read_record(writes[job_key(self._id)], Job).state.ended
         return self.links.escrowed - spent if ended and msp == job.terms.payer else 0
 
     def _check_refund(self, job: Job, before: Job | None, writes: Mapping[str, bytes], writer: Writer) -> None:

@@ -28,7 +28,6 @@ from ..chaincode.records import (
     Decision,
     Grant,
     Job,
-    JobState,
     Missing,
     Record,
     Revocation,
@@ -87,7 +86,6 @@ _TAKES_AWAY: Final[Mapping[str, tuple[str, ...]]] = {
 _OWN_WORDS: Final = frozenset({"update", "attestation"})
 """Rows in which a member names what it has made itself."""
 _JOB_KINDS: Final = frozenset({"job", "job-decision", "round", "update", "missing", "attestation"})
-_OPEN: Final = frozenset({JobState.SUBMITTED, JobState.RUNNING})
 _WORD: Final = re.compile(r"\w+")
 _ADDRESS: Final = re.compile(rb'"address":"([0-9a-f]{64})"')
 
@@ -238,7 +236,7 @@ class ReadModel:
         job, me = _parsed(value, Job), self._msp_id
         if (
             job is not None
-            and job.state in _OPEN
+            and not job.state.ended
             and (job.terms.submitter == me or any(owner.msp == me for owner in job.owners))
         ):
             database.execute("INSERT OR IGNORE INTO open_jobs VALUES (?)", (key,))
@@ -404,7 +402,7 @@ class ReadModel:
 
     def ended_jobs(self) -> list[Job]:
         """The jobs in which nothing can happen any more."""
-        return [job for job in self._all(Job, "job") if job.state not in _OPEN]
+        return [job for job in self._all(Job, "job") if job.state.ended]
 
     def signed(self, key: str) -> bytes | None:
         """The envelope by which a certificate of the own organisation wrote a key, as it stands in its block."""

@@ -46,6 +46,11 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
     ABORTED = "aborted"
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows."""
+        return self not in (JobState.SUBMITTED, JobState.RUNNING)
+
 
 class RoundState(StrEnum):
     """Where a round stands."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...aggregation import tagged_hash
 from ...chaincode import records
-from ...chaincode.records import Job, JobState, refusals
+from ...chaincode.records import Job, refusals
 from ..errors import CorruptError, ExhaustedError
 from ..parts import Parts
 from ..read_model import metrics_of
@@ -16,8 +16,6 @@ from .paging import fitting, limit_of, page
 from .preparing import prepare
 
 NAMES = ("fedfabric.gateway.v1.Jobs",)
-
-_ENDED = frozenset({JobState.FINISHED, JobState.REFUSED, JobState.CANCELLED, JobState.ABORTED})
 
 
 def report(parts: Parts, job: Job, first_round: int = 0) -> jobs_pb2.JobReport:
@@ -141,7 +139,7 @@ class Jobs(jobs_pb2_grpc.JobsServicer):
                 yield report(self._parts, job, first)
                 # A round that was open may have changed since, and nothing before it.
                 first = max(first, job.round)
-                if job.state in _ENDED:
+                if job.state.ended:
                     return
         finally:
             self._parts.watchers -= 1
