@@ -33,7 +33,7 @@ def money(job: "Job") -> str:
     held = int(job.escrowed)
     back = int(job.terms.budget) - int(job.paid) - held
     parts = ((job.paid, "tokens paid"), (held, "in escrow"), (back, f"back to {job.terms.payer}"))
-    return ", ".join(f"{amount} {what}" for amount, what in parts if amount)
+    return ", ".join(f"{amount} {what}" for amount, what in parts if int(amount)) or "nothing paid"
 
 
 def show_job(job: "Job", title: str) -> None:

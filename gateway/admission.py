@@ -120,7 +120,10 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def served(requests: AsyncIterator[Any], context: Any) -> None:
             with self._metrics.call(method), ExitStack() as stack:
                 try:
-                    stack.enter_context(self._counted(method, self._admit(method, context)))
+                    who = self._identify(context)
+                    stack.enter_context(self._counted(method, who))
+                    authorise(method, who, self._me)
+                    _CALLER.set(who)
                     request = requests if handler.request_streaming else await self._only(requests)
                     answers = behaviour(request, context)
                     if not handler.response_streaming:
@@ -158,17 +161,14 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _late(self, what: str) -> ApiError:
         return ApiError(f"the caller has not {what} for {self._deadlines.caller:g} s", code="GATEWAY_TIMEOUT")
 
-    def _admit(self, method: str, context: Any) -> Caller:
+    def _identify(self, context: Any) -> Caller:
         certificates = context.auth_context().get("x509_pem_cert", ())
         if len(certificates) != 1:
             raise DeniedError("a client certificate is needed", code="CERTIFICATE_UNKNOWN")
         try:
-            who = self._trust().identify(certificates[0], datetime.datetime.now(datetime.UTC))
+            return self._trust().identify(certificates[0], datetime.datetime.now(datetime.UTC))
         except UntrustedError as error:
             raise DeniedError(str(error), code="CERTIFICATE_UNKNOWN") from error
-        authorise(method, who, self._me)
-        _CALLER.set(who)
-        return who
 
     @contextmanager
     def _counted(self, method: str, who: Caller) -> Iterator[None]:

@@ -349,6 +349,7 @@ class Driver:
         # Without consent (revoked since it was trained under) this is given up, and the model not vouched for.
         _, consent = await self._consented(job, current)
         await self._workshop.fetch_for_training(job, current)
+        await self._workshop.have_model(current, outcome)
         previous = self._model.round(job.id, current.number - 1)
         before = None
         if previous is not None:

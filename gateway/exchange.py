@@ -177,8 +177,9 @@ class Exchange:
         if fetch.task.cancelled():
             return
         self._refused.discard(place)
-        # Asking for the exception marks it as seen: whoever waited may have gone.
-        if fetch.task.exception() is not None and fetch.asked:
+        # Asking for the exception marks it as seen: whoever waited may have gone. A fault of the own disk is nobody
+        # else's doing.
+        if isinstance(fetch.task.exception(), NotFoundError) and fetch.asked:
             self._refused.add(place)
 
     async def _fetch(self, fetch: _Fetch, blob: Blob, holders: Sequence[str]) -> None:

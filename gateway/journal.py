@@ -14,7 +14,7 @@ from ..chaincode.records import CommitUpdate, Outcome, Record
 
 __all__ = ["Act", "Journal", "StoredAttestation"]
 
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE acts (
   name TEXT PRIMARY KEY, tx TEXT NOT NULL, bytes BLOB NOT NULL
@@ -39,8 +39,6 @@ CREATE TABLE data_keys (address TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT
 CREATE TABLE uploads (
   id TEXT PRIMARY KEY, account TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, wrapped BLOB NOT NULL
 ) WITHOUT ROWID;
-"""
-_SINCE_2: Final = """
 CREATE TABLE made (address TEXT NOT NULL, job TEXT NOT NULL, PRIMARY KEY (address, job)) WITHOUT ROWID;
 """
 
@@ -92,8 +90,12 @@ class Journal:
             self._database.close()
             raise sqlite3.DatabaseError(f"{path} was written by a later version of fedfabric")
         if version < _SCHEMA_VERSION:
-            missing = _SINCE_2 if version else _SCHEMA + _SINCE_2
-            self._database.executescript(missing + f"PRAGMA user_version = {_SCHEMA_VERSION};")
+            # In one transaction: a start that is killed leaves an empty file, and not half a schema.
+            try:
+                self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            except sqlite3.Error:
+                self._database.close()
+                raise
 
     def close(self) -> None:
         """Close the file."""

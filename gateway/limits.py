@@ -33,6 +33,8 @@ class Limits:
     """Callers' proposals at the peer at a time; more wait here."""
     submissions: int = 125
     """Callers' transactions on their way to the orderers at a time; more wait here, apart from the proposals."""
+    awaited: int = 100
+    """Callers' commits that are waited for at a time, out of the gateway's own calls; more wait here."""
     fetches: int = 4
     """Blobs fetched from other gateways at a time."""
 

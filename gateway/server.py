@@ -365,6 +365,7 @@ def _server(parts: Parts, metrics: Metrics) -> tuple[Any, int, Any]:
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", limits.message_bytes),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", limits.concurrent_calls),  # of one connection, before anybody is counted
             ("grpc.keepalive_time_ms", round(parts.deadlines.caller * 1000)),
         ],
         # No `maximum_concurrent_rpcs`: what one caller took of that number, all others would lack. Admission counts.

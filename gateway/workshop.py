@@ -259,6 +259,14 @@ class Workshop:
         stored = await self._store.put_file(path, self._secrets.storage_key, maximum=self._limits.blob_bytes)
         return Blob(address=stored.address, digest=digest, size=stored.size)
 
+    async def have_model(self, current: Round, outcome: Outcome) -> None:
+        """Have an outcome's model here again, whose bytes the disk has lost since: from others that got the same.
+
+        Raises:
+            NotFoundError: nobody gave it.
+        """
+        await self._exchange.ensure(outcome.model, self._others([member.msp for member in current.cohort]))
+
     # -- evaluation
 
     async def evaluate(  # noqa: PLR0917 - a round's facts

@@ -292,6 +292,8 @@ class _Protocol(asyncio.Protocol):
                     return
                 call = self._calls[stream] = Call(self, stream)
                 call.task = asyncio.get_running_loop().create_task(self._run(method, call, stream))
+                # Not in `_run`, which a call that is cancelled at once never enters.
+                call.task.add_done_callback(lambda _: self._forget(stream))
             case Reset(stream, cancelled):
                 if (call := self._calls.get(stream)) is not None:
                     if cancelled:
@@ -316,10 +318,12 @@ class _Protocol(asyncio.Protocol):
             _logger.exception("a call of %s failed", self.peer)
             status, text = _INTERNAL, "internal error"
         finally:
-            self._calls.pop(stream, None)
-            self.resume_reading(stream)  # what it left unread holds nobody up
             self._connection.finish(stream, status, text)
             self._flush()
+
+    def _forget(self, stream: int) -> None:
+        del self._calls[stream]
+        self.resume_reading(stream)  # what it left unread holds nobody up
 
     def _flush_soon(self) -> None:
         # One write for all messages of this turn of the event loop.

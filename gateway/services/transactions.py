@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from ...fabric.client import CommitError, MalformedError, connect
 from ...fabric.identity import Identity, InvalidIdentityError
 from ..admission import caller
-from ..errors import DeniedError, InvalidError, OutcomeUnknownError
+from ..errors import DeniedError, ExhaustedError, InvalidError, OutcomeUnknownError
 from ..parts import Parts
 from ..v1 import transactions_pb2, transactions_pb2_grpc
 
@@ -29,6 +29,8 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
         # limit. Two numbers, so that what is endorsed does not wait behind what begins.
         self._endorsing = asyncio.Semaphore(parts.limits.endorsements)
         self._submitting = asyncio.Semaphore(parts.limits.submissions)
+        # Commits are waited for by the gateway's own calls, most of which are to be left to what it does itself.
+        self._awaiting = asyncio.Semaphore(parts.limits.awaited)
 
     async def Endorse(  # noqa: N802 - the method's name in the API
         self, request: transactions_pb2.EndorseRequest, _: Any
@@ -63,16 +65,21 @@ class Transactions(transactions_pb2_grpc.TransactionsServicer):
         if transaction.channel_name != configuration.channel:
             raise InvalidError(f"the transaction is not for {configuration.channel}", code="MALFORMED_TRANSACTION")
         _require_caller(_creator(transaction.message))
+        sent = False
         try:
             async with asyncio.timeout(self._parts.deadlines.ledger):
                 async with self._submitting:
+                    sent = True
                     await transaction.submit()
                 own = self._parts.fabric.network(configuration.channel)
-                status = await own.commit(transaction.transaction_id).status()
+                async with self._awaiting:
+                    status = await own.commit(transaction.transaction_id).status()
                 if not status.successful:
                     raise CommitError(status.code, status.transaction_id, status.block_number)
                 await self._parts.follower.until(status.block_number)
         except TimeoutError as error:
+            if not sent:
+                raise ExhaustedError("too many transactions wait here for the orderers; try again later") from error
             # It may have been sent, or have committed: never to be taken for one that has changed nothing.
             raise OutcomeUnknownError(
                 f"the transaction was sent, and its commit not seen within {self._parts.deadlines.ledger:g} s; send "

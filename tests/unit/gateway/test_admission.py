@@ -11,7 +11,7 @@ from fedfabric.gateway.admission import Admission
 from fedfabric.gateway.client_session import api_error
 from fedfabric.gateway.limits import Deadlines, Limits
 from fedfabric.gateway.metrics import Metrics
-from fedfabric.gateway.trust import Membership, Trust
+from fedfabric.gateway.trust import Caller, Membership, Trust
 from fedfabric.gateway.v1 import blobs_pb2, blobs_pb2_grpc
 from fedfabric.network.identities import Authorities
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -64,8 +64,8 @@ class Gate:
             metrics.close()
 
     @asynccontextmanager
-    async def caller(self, msp: str):
-        attributes = {"fedfabric.role": "gateway" if msp != "AMSP" else "scientist"}
+    async def caller(self, msp: str, role: str = ""):
+        attributes = {"fedfabric.role": role or ("gateway" if msp != "AMSP" else "scientist")}
         me = AUTHORITIES[msp].signing.issue("somebody", NOW, kind="client", attributes=attributes)
         credentials = grpc.ssl_channel_credentials(AUTHORITIES["AMSP"].tls.certificate, me.key, me.certificate)
         # A connection of its own for each.
@@ -99,6 +99,13 @@ async def refused(call) -> str:
 async def everything(call) -> None:
     async for _ in call:
         pass
+
+
+async def answers(channel: grpc.aio.Channel) -> bool:
+    try:
+        return bool((await health_pb2_grpc.HealthStub(channel).Check(WATCH, timeout=10)).status)
+    except grpc.aio.AioRpcError:
+        return False
 
 
 async def opens(call) -> bool:
@@ -137,6 +144,20 @@ async def test_health_watches_leave_calls_and_others_health_alone(gate: Gate) ->
                 pass
 
 
+async def test_calls_that_are_denied_are_counted_too(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    enter = Admission._counted
+
+    def noted(self: Admission, method: str, who: Caller):
+        counted.append(who.msp_id)
+        return enter(self, method, who)
+
+    monkeypatch.setattr(Admission, "_counted", noted)
+    async with gate.caller("BMSP", role="auditor") as other:
+        assert await refused(fetching(other)) not in {"", "TOO_MANY"}
+    assert counted == ["BMSP"]
+
+
 async def test_a_call_whose_request_does_not_come_is_counted_and_ended() -> None:
     async with Gate().serving(caller=0.3) as gate, gate.caller("BMSP") as bad, gate.caller("AMSP") as own:
         check = bad.stream_unary("/grpc.health.v1.Health/Check")
@@ -150,7 +171,9 @@ async def test_a_call_whose_request_does_not_come_is_counted_and_ended() -> None
         assert await refused(check(nothing())) in {"TOO_MANY", "GATEWAY_TIMEOUT"}
         for call in calls:
             assert await refused(call) in {"TOO_MANY", "GATEWAY_TIMEOUT"}
-        assert (await health_pb2_grpc.HealthStub(bad).Check(WATCH, timeout=10)).status
+        async with asyncio.timeout(20):
+            while not await answers(bad):  # until those calls are over at the server too
+                pass
         assert (await health_pb2_grpc.HealthStub(own).Check(WATCH, timeout=10)).status
         gone.set()
 

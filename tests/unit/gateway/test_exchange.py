@@ -11,7 +11,7 @@ import grpc
 import pytest
 from fedfabric.aggregation import merkle_leaf, merkle_root_of_digests
 from fedfabric.chaincode.records import Blob, Consortium, Member
-from fedfabric.gateway.blobs import BlobStore
+from fedfabric.gateway.blobs import BlobStore, StoreFullError
 from fedfabric.gateway.errors import CorruptError, NotFoundError
 from fedfabric.gateway.exchange import Exchange, PeerCredentials
 from fedfabric.gateway.headings import check_heading
@@ -360,6 +360,18 @@ async def test_a_data_set_that_somebody_names_is_not_taken_for_a_damaged_blob(se
         await exchange.ensure(named, ["AMSP"])
     await exchange.drop_broken([named])
     assert await serving.store.has(named.address)
+
+
+async def test_a_fault_of_the_own_disk_accuses_nobody(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = serving.exchange(AMSP=await serving.holder(Holder()))
+
+    async def full(*_: object, **__: object) -> None:
+        raise StoreFullError("no space left")
+
+    monkeypatch.setattr(serving.store, "upload", full)
+    with pytest.raises(StoreFullError):
+        await exchange.ensure(BLOB, ["AMSP"])
+    assert not exchange.lacks(BLOB)
 
 
 def test_the_key_is_not_in_a_repr() -> None:

@@ -7,6 +7,7 @@ import pytest
 from fedfabric.chaincode import records
 from fedfabric.chaincode.records import Attestation, Blob, CommitUpdate, Outcome, Output, Token, TokenInput
 from fedfabric.fabric.client import ForeignTransactionError
+from fedfabric.gateway import journal as journal_module
 from fedfabric.gateway.client_session import Asked, check_arguments
 from fedfabric.gateway.errors import ApiError
 from fedfabric.gateway.journal import Act, Journal, StoredAttestation, StoredUpload
@@ -194,6 +195,15 @@ def test_the_journal_outlives_its_process(tmp_path: Path) -> None:
         assert journal.upload("0" * 32).account == "AMSP/ann"
         journal.settle_act("update job 1 1")
         assert journal.act("update job 1 1") is None
+
+
+def test_a_journal_whose_making_was_cut_short_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "_SCHEMA", journal_module._SCHEMA + "no such statement;")
+    with pytest.raises(sqlite3.OperationalError):
+        Journal(tmp_path / "j.sqlite")
+    monkeypatch.undo()
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert journal.failures("job", 1, 1) == {}
 
 
 def test_a_journal_of_a_later_version_is_not_touched(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fedfabric.gateway import client_session, server
 from fedfabric.gateway.admission import as_api_error
 from fedfabric.gateway.client_session import Session
-from fedfabric.gateway.errors import ApiError, OutcomeUnknownError
+from fedfabric.gateway.errors import ApiError, ExhaustedError, OutcomeUnknownError
 from fedfabric.gateway.limits import Deadlines, Limits
 from fedfabric.gateway.services import transactions
 from fedfabric.gateway.v1 import transactions_pb2
@@ -31,7 +31,11 @@ async def never(*_: object) -> None:
     await asyncio.Event().wait()
 
 
-async def submitted(monkeypatch: pytest.MonkeyPatch, **slow: Callable) -> transactions_pb2.SubmitResponse:
+async def submitted(
+    monkeypatch: pytest.MonkeyPatch,
+    limits: Limits | None = None,
+    **slow: Callable,
+) -> transactions_pb2.SubmitResponse:
     """Submit at a gateway whose peer and follower answer at once, but for what is `slow`."""
     transaction = SimpleNamespace(
         channel_name="consortium",
@@ -49,7 +53,7 @@ async def submitted(monkeypatch: pytest.MonkeyPatch, **slow: Callable) -> transa
     parts = SimpleNamespace(
         configuration=SimpleNamespace(channel="consortium"),
         deadlines=Deadlines(ledger=0.01),
-        limits=Limits(),
+        limits=limits or Limits(),
         peer=None,
         fabric=SimpleNamespace(network=lambda _: SimpleNamespace(commit=lambda _: commit)),
         follower=SimpleNamespace(until=slow.get("until", done)),
@@ -70,6 +74,17 @@ async def test_a_submission_that_takes_too_long_is_of_unknown_outcome(
         await submitted(monkeypatch, **{slow: never})
     assert as_api_error(caught.value).code == "OUTCOME_UNKNOWN"
     assert caught.value.transaction_id == TRANSACTION_ID
+
+
+async def test_what_has_only_waited_for_its_turn_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ExhaustedError):
+        await submitted(monkeypatch, Limits(submissions=0))
+
+
+async def test_callers_who_wait_for_commits_leave_the_gateway_its_own_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutcomeUnknownError):
+        await submitted(monkeypatch, Limits(awaited=0))
+    assert Limits().awaited <= Limits().peer_calls // 2
 
 
 class Scripted(Session):

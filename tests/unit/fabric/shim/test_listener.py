@@ -249,6 +249,27 @@ async def test_a_client_that_lets_the_socket_fill_is_not_read_and_served_on_when
         writer.close()
 
 
+async def test_a_call_that_is_reset_before_it_begins_leaves_nothing():
+    begun = asyncio.Event()
+
+    async def flood(_):
+        begun.set()
+
+    async with listening(Flood=flood) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        headers = len(FLOOD).to_bytes(3) + bytes((1, 4)) + (1).to_bytes(4) + FLOOD
+        reset = (4).to_bytes(3) + bytes((3, 0)) + (1).to_bytes(4) + (8).to_bytes(4)
+        ping = (8).to_bytes(3) + bytes((6, 0)) + bytes(4) + b"answered"
+        writer.write(PREFACE + headers + reset + ping)
+        async with asyncio.timeout(DEADLINE):
+            await reader.readuntil(b"answered")
+        (protocol,) = listener.protocols
+        await asyncio.sleep(0)  # the cancelled task's own turn
+        assert protocol._calls == {}
+        assert not begun.is_set()
+        writer.close()
+
+
 async def test_stopping_cancels_what_outlasts_the_grace_period():
     async def wait(call):
         await call.write(b"started")
