@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -311,9 +312,8 @@ class House:
         """As stewards whose own gateway is away would, at their peers."""
         for organisation in organisations:
             async with self.contract(organisation, "training", user="steward") as contract:
-                await contract.submit(
-                    "approve", DecideJob(job=job.id, digest=job.digest, privacy=Privacy.CLEAR).canonical()
-                )
+                decision = DecideJob(job=job.id, digest=job.digest, privacy=Privacy.CLEAR).canonical()
+                await once_seen(partial(contract.submit, "approve", decision))
 
     async def show(self, organisation: str, job: str) -> JobReport:
         """A job at an organisation's gateway, once it is there."""
@@ -345,13 +345,13 @@ class House:
 
 
 async def once_seen(work: Callable[[], Awaitable[bytes]], seconds: float = 20) -> bytes:
-    """Do what needs others' approvals, as soon as the peers that endorse have them."""
+    """Do what needs others' approvals or their job, as soon as the peers that endorse have them."""
     async with asyncio.timeout(seconds):
         while True:
             try:
                 return await work()
             except EndorseError as error:
-                if "QUORUM_MISSING" not in str(error):
+                if not any(code in str(error) for code in ("QUORUM_MISSING", "UNKNOWN_JOB")):
                     raise
             await asyncio.sleep(0.05)
 
