@@ -27,7 +27,7 @@ from fedfabric.chaincode.records import (
     SubmitJob,
 )
 from fedfabric.fabric.client import Contract, EndorseError, connect, open_channel
-from fedfabric.gateway import Client, GatewayConfiguration, JobReport, Profile
+from fedfabric.gateway import ApiError, Client, GatewayConfiguration, JobReport, Profile
 from fedfabric.gateway import connect as connect_gateway
 from fedfabric.network.network import Network
 from fedfabric.trainers import build_bundle
@@ -306,7 +306,8 @@ class House:
             steward = await self.client(organisation, "steward")
             await self.show(organisation, job.id)
             review = await steward.jobs.review(job.id)
-            await steward.jobs.approve(job.id, digest=review.digest, privacy=Privacy.CLEAR)
+            decide = partial(steward.jobs.approve, job.id, digest=review.digest, privacy=Privacy.CLEAR)
+            await once_seen(decide)
 
     async def approve_directly(self, job: Job, *organisations: str) -> None:
         """As stewards whose own gateway is away would, at their peers."""
@@ -344,13 +345,13 @@ class House:
             await once_seen(lambda: contract.submit("mint", request))
 
 
-async def once_seen(work: Callable[[], Awaitable[bytes]], seconds: float = 20) -> bytes:
+async def once_seen(work: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
     """Do what needs others' approvals or their job, as soon as the peers that endorse have them."""
     async with asyncio.timeout(seconds):
         while True:
             try:
                 return await work()
-            except EndorseError as error:
+            except (EndorseError, ApiError) as error:
                 if not any(code in str(error) for code in ("QUORUM_MISSING", "UNKNOWN_JOB")):
                     raise
             await asyncio.sleep(0.05)
