@@ -195,15 +195,11 @@ class JobAuditor:
 
     def _take_attestation(self, links: RoundLinks, member: CohortMember, row: Attestation, writer: Writer) -> None:
         link = f"attestation of {member.msp} in round {row.round} of job {self._id}"
-        self._findings.made(Check.QUORUM)
-        self._require_signer(Check.QUORUM, link, writer, member.msp, Role.GATEWAY)
         self._check_in_attempt(links, link, member, row, writer)
         links.attestations[member.msp] = row
 
     def _take_missing(self, links: RoundLinks, member: CohortMember, row: Missing, writer: Writer) -> None:
         link = f"word of {member.msp} on what it can't get in round {row.round} of job {self._id}"
-        self._findings.made(Check.UPDATES)
-        self._require_signer(Check.UPDATES, link, writer, member.msp, Role.GATEWAY)
         self._check_in_attempt(links, link, member, row, writer)
         links.missing[member.msp] = row
 
@@ -217,6 +213,8 @@ class JobAuditor:
     ) -> None:
         record = links.record
         check = Check.QUORUM if isinstance(row, Attestation) else Check.UPDATES
+        self._findings.made(check)
+        self._require_signer(check, link, writer, member.msp, Role.GATEWAY)
         if (row.job, row.round, row.attempt, row.msp) != (self._id, record.number, record.attempt, member.msp):
             self._findings.broken(check, link, "the row speaks of something else than its key")
         if writer.time_ms >= record.attest_until_ms:

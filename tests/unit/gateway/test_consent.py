@@ -188,6 +188,19 @@ def test_other_terms_under_their_own_digest_are_refused(case: Case) -> None:
     refused(case, "APPROVAL_DIFFERS")
 
 
+def check_member(case: Case, dataset: str) -> Consent:
+    """The consent to a member of a round that has not been opened, with this data set."""
+    run = case.run
+    return check_consent(
+        case.model.job(JOB),
+        records.CohortMember(msp=ME, dataset=dataset, version=1, grant=run.grant(ME), samples=run.samples[ME]),
+        model=case.model,
+        trust=Trust.from_configuration(case.model.configuration()),
+        chaincode=CHAINCODE,
+        now=datetime.datetime.fromtimestamp(run.ledger.now / 1000, datetime.UTC),
+    )
+
+
 async def test_a_decision_for_another_data_set_than_the_terms_name_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path, RunSettings(rounds=1))
     await run.found()
@@ -197,18 +210,8 @@ async def test_a_decision_for_another_data_set_than_the_terms_name_is_refused(tm
     other = rewritten("job-decision", lambda row: row.update(dataset=f"{ME}/other"))
     await run.ledger.submit(ME, "steward", "training:approve", request, alter=other)
     case = Case(run, tmp_path).follow()
-    member = records.CohortMember(
-        msp=ME, dataset=f"{ME}/other", version=1, grant=run.grant(ME), samples=run.samples[ME]
-    )
     with pytest.raises(ConsentError, match="the data set approved") as caught:
-        check_consent(
-            case.model.job(JOB),
-            member,
-            model=case.model,
-            trust=Trust.from_configuration(case.model.configuration()),
-            chaincode=CHAINCODE,
-            now=datetime.datetime.fromtimestamp(run.ledger.now / 1000, datetime.UTC),
-        )
+        check_member(case, f"{ME}/other")
     assert caught.value.code == "APPROVAL_DIFFERS"
     case.model.close()
 
@@ -221,18 +224,8 @@ async def test_a_refusal_is_no_approval(tmp_path: Path) -> None:
     request = {"job": JOB, "digest": run.job["digest"], "privacy": "clear"}
     await run.ledger.submit(ME, "steward", "training:refuse", request)
     case = Case(run, tmp_path).follow()
-    member = records.CohortMember(
-        msp=ME, dataset=f"{ME}/heart", version=1, grant=run.grant(ME), samples=run.samples[ME]
-    )
     with pytest.raises(ConsentError) as caught:
-        check_consent(
-            case.model.job(JOB),
-            member,
-            model=case.model,
-            trust=Trust.from_configuration(case.model.configuration()),
-            chaincode=CHAINCODE,
-            now=datetime.datetime.fromtimestamp(run.ledger.now / 1000, datetime.UTC),
-        )
+        check_member(case, f"{ME}/heart")
     assert caught.value.code == "NOT_SIGNED"
     case.model.close()
 
