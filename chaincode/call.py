@@ -7,7 +7,7 @@ from .records import composite_key, refusals
 from .records.canonical import Record
 from .records.consortium import Consortium
 from .records.events import EVENT_NAME, Event, encode_events
-from .records.fields import Account
+from .records.fields import Account, deadline_over
 
 if TYPE_CHECKING:
     from ..fabric.shim import Stub
@@ -51,12 +51,8 @@ class Call:
         return self._consortium
 
     def reached(self, deadline_ms: int, window_ms: int) -> int:
-        """The ledger time from which a deadline is over for everybody: 2w after it.
-
-        w is the larger of ``window_ms``, that when the deadline was set, and the present one: an update that a clock
-        lie of either brings before the deadline can't overlap with what comes after it.
-        """
-        return deadline_ms + 2 * max(window_ms, self.consortium.window_ms)
+        """When a deadline that was set under w = ``window_ms`` is over for everybody."""
+        return deadline_over(deadline_ms, window_ms, self.consortium.window_ms)
 
     async def read(self, key: str, model: type[AnyRow]) -> AnyRow | None:
         """The record at a key, None when there is none."""

@@ -19,6 +19,7 @@ from ..chaincode.records import (
     RoundState,
     Update,
     Verdict,
+    deadline_over,
 )
 from ..chaincode.records.agreement import camps, missed, out_of_reach, winner
 
@@ -152,8 +153,8 @@ class JobSituation:
     """Of the round's present attempt."""
 
     def reached(self, deadline_ms: int, window_ms: int) -> int:
-        """When a deadline set under w = ``window_ms`` is over for everybody, as the contracts reckon it."""
-        return deadline_ms + 2 * max(window_ms, self.window_ms)
+        """When a deadline that was set under w = ``window_ms`` is over for everybody."""
+        return deadline_over(deadline_ms, window_ms, self.window_ms)
 
 
 @dataclass(frozen=True)

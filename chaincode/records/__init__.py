@@ -96,6 +96,7 @@ from .fields import (
     TokenOwner,
     TransactionId,
     Window,
+    deadline_over,
     quorum,
 )
 from .keys import (
@@ -316,6 +317,7 @@ __all__ = [
     "consortium_approval_key",
     "consortium_key",
     "dataset_key",
+    "deadline_over",
     "decision_key",
     "decode_events",
     "encode_events",

@@ -124,3 +124,12 @@ class Blob(Record):
 def quorum(members: int) -> int:
     """More than half of ``members``: the quorum of every decision on the ledger."""
     return members // 2 + 1
+
+
+def deadline_over(deadline_ms: int, *windows_ms: int) -> int:
+    """The ledger time from which a deadline is over for everybody: 2w after it, with the largest of several w.
+
+    Given w when the deadline was set and the present one, what a clock lie within either brings before the deadline
+    can't overlap with what comes after it.
+    """
+    return deadline_ms + 2 * max(windows_ms)
