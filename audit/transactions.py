@@ -91,11 +91,6 @@ class TransactionAuditor:
             else:
                 self._state.put(write.key, write.value, writer)
 
-    @property
-    def chaincode(self) -> str:
-        """The chaincode whose state is kept."""
-        return self._chaincode
-
     def _check_creator(self, block: Block, transaction: Transaction, policies: ChannelPolicies, link: str) -> str:
         """Check the creator's certificate and signature; return the certificate's role in the consortium."""
         if block.number == 0:

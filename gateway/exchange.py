@@ -7,7 +7,6 @@ different ones, one can't be had by anybody, and hinders the other nowhere.
 """
 
 import asyncio
-import datetime
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -293,8 +292,3 @@ async def _idle_bounded(
         except StopAsyncIteration:
             return
         yield answer
-
-
-def utc_now() -> datetime.datetime:
-    """The time, for certificates."""
-    return datetime.datetime.now(datetime.UTC)

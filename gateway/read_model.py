@@ -41,7 +41,6 @@ from ..chaincode.records import (
     attestation_key,
     consortium_key,
     dataset_key,
-    decision_key,
     job_key,
     round_key,
     update_key,
@@ -306,10 +305,6 @@ class ReadModel:
     def job(self, job: str) -> Job | None:
         """A job's record."""
         return self.get(job_key(job), Job)
-
-    def decision(self, job: str, msp: str) -> Decision | None:
-        """One owner's decision."""
-        return self.get(decision_key(job, msp), Decision)
 
     def decisions(self, job: str) -> list[Decision]:
         """All decisions on a job, by MSP id."""
