@@ -237,6 +237,10 @@ _INVALID: Final = {
 }
 
 
+# Whose words an error repeats; each is cut to `printable_text`, so that the status still travels.
+_MOST_PEERS: Final = 5
+
+
 def from_client(error: ClientError) -> ApiError:
     """What the Fabric client said, as an answer of the API."""
     if isinstance(error, GatewayError):
@@ -262,8 +266,14 @@ def _from_gateway(error: GatewayError) -> ApiError:
             transaction_id=error.transaction_id,
         )
     away = error.code in {_S.UNAVAILABLE, _S.DEADLINE_EXCEEDED} or not isinstance(error, EndorseError)
+    words = dict.fromkeys(f"{detail.msp_id}: {detail.message}" for detail in error.details[:_MOST_PEERS])
     return ApiError(
-        "the peers did not endorse the transaction, nothing was sent: " + printable_text(error.message),
+        "; ".join(
+            [
+                "the peers did not endorse the transaction, nothing was sent: " + printable_text(error.message),
+                *map(printable_text, words),
+            ]
+        ),
         code="PEER_UNAVAILABLE" if away else "ENDORSEMENT_FAILED",
         transaction_id=error.transaction_id,
     )

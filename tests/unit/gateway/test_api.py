@@ -246,6 +246,17 @@ def test_unknown_and_failed_are_kept_apart() -> None:
     assert away.code == "PEER_UNAVAILABLE"
 
 
+def test_each_peers_words_are_in_the_error_once_and_bounded() -> None:
+    said = [PeerDetail(f"peer{number}:7051", "AMSP", "access\x1b denied " + "x" * 600) for number in range(3)]
+    said += [PeerDetail(f"peer{number}:7051", f"B{number}MSP", "no such channel") for number in range(9)]
+    got = from_client(EndorseError("a" * 64, grpc.StatusCode.ABORTED, "see attached details", said))
+    assert got.code == "ENDORSEMENT_FAILED"
+    assert got.text.count("AMSP: access  denied xxx") == 1
+    assert "; B0MSP: no such channel; B1MSP: no such channel" in got.text
+    assert "B2MSP" not in got.text
+    assert len(got.text) < 1100
+
+
 def test_foreign_text_in_an_error_is_made_harmless() -> None:
     got = from_refusal(refusals.Malformed("a\x1b[31m", "evil\x00text\u202e" + "x" * 1000))
     assert got.field == "a?[31m"
