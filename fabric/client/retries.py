@@ -21,7 +21,7 @@ from .validation_codes import ValidationCode
 
 __all__ = ["NO_RETRIES", "Cause", "Retries"]
 
-Cause: TypeAlias = Literal["conflicts", "policy_failures", "unavailable"]
+Cause: TypeAlias = Literal["conflicts", "heights", "policy_failures", "unavailable"]
 _Result = TypeVar("_Result")
 
 _INVALID: Final[dict[ValidationCode, Cause]] = {
@@ -43,12 +43,14 @@ class Retries:
     conflict do not meet again.
 
     Attributes:
-        conflicts: read conflicts in the block, endorsers at different heights.
+        conflicts: read conflicts in the block.
+        heights: endorsers that computed on different heights of the ledger, until the one behind has caught up.
         policy_failures: endorsements that no longer meet the policy.
         unavailable: peers or orderers that did not answer.
     """
 
     conflicts: int = 5
+    heights: int = 12
     policy_failures: int = 1
     unavailable: int = 6
     first_pause: float = 0.05
@@ -76,7 +78,7 @@ class Retries:
             await asyncio.sleep(self.pause(seen.total()))
 
 
-NO_RETRIES = Retries(conflicts=0, policy_failures=0, unavailable=0)
+NO_RETRIES = Retries(conflicts=0, heights=0, policy_failures=0, unavailable=0)
 """Every failure is the caller's at once."""
 
 
@@ -92,5 +94,5 @@ def cause_of(error: ClientError) -> Cause | None:
         if all(_UNREACHED.match(detail.message) for detail in error.details):
             return "unavailable"
         if any(detail.message == _DIFFERING for detail in error.details):
-            return "conflicts"
+            return "heights"
     return None
