@@ -178,11 +178,11 @@ class Supervisor:
         while True:
             if child.process is None or child.restarts > restarts:
                 # It would be started again for ever; whoever asked for it is told instead, with what it said.
-                return {"error": "died", "state": child.state(), "log": self._tail(child)}
+                return {"error": "died", "state": child.state(), "log": self._last_words(child)}
             if self._listening().issuperset(child.ports):
                 return {"state": child.state()}
             if time.monotonic() > deadline:
-                return {"error": "does not listen", "state": child.state(), "log": self._tail(child)}
+                return {"error": "does not listen", "state": child.state(), "log": self._last_words(child)}
             await asyncio.sleep(POLL_SECONDS)
 
     def _listening(self) -> set[int]:
@@ -288,8 +288,12 @@ class Supervisor:
         if late:
             await asyncio.wait(late)
 
-    def _tail(self, child: Child, lines: int = 15) -> str:
-        return tail(self._home / LOGS / f"{child.name}.log", lines)
+    def _last_words(self, child: Child, lines: int = 15) -> str:
+        said = tail(self._home / LOGS / f"{child.name}.log", 200).splitlines()
+        # A Go program says why it gives up before the stack of where it was.
+        panics = [number for number, line in enumerate(said) if line.startswith("panic: ")]
+        begin = panics[-1] if panics else max(0, len(said) - lines)
+        return "\n".join(said[begin : begin + lines])
 
     def _record(self, event: str, **values: object) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -120,6 +120,14 @@ async def test_a_process_that_dies_at_its_start_is_told_with_its_last_words(runt
         await runtime.start([spec])
 
 
+async def test_a_panic_is_told_with_its_reason_and_not_only_with_the_end_of_its_stack(runtime):
+    await runtime.open()
+    script = "echo panic: address already in use; seq -f 'goroutine frame %g' 100; exit 2"
+    spec = ProcessSpec("bad", "peer", ("sh", "-c", script), {}, runtime._home, (9,))
+    with pytest.raises(ProcessError, match=r"\npanic: address already in use\ngoroutine frame 1\n"):
+        await runtime.start([spec])
+
+
 async def test_a_program_that_is_not_there_is_told(runtime):
     await runtime.open()
     with pytest.raises(ProcessError, match=r"No such file or directory: .*nowhere"):
