@@ -35,6 +35,7 @@ from .metrics import Metrics
 from .parts import Parts
 from .purse import Purse
 from .read_model import OtherChannelError, ReadModel
+from .server_credentials import following_credentials
 from .services import NAMES, add_services
 from .workshop import Workshop
 from .zygote import Scratch, TrainerError, Zygote
@@ -374,20 +375,13 @@ def _server(parts: Parts, metrics: Metrics) -> tuple[Any, int, Any]:
     status: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflection.enable_server_reflection((*NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _guard_port(configuration.listen, lambda: server.add_secure_port(configuration.listen, _credentials(parts)))
+    credentials = following_credentials(
+        _read(configuration.tls_key, "tls_key"),
+        _read(configuration.tls_certificate, "tls_certificate"),
+        lambda: parts.follower.trust.client_roots,
+    )
+    port = _guard_port(configuration.listen, lambda: server.add_secure_port(configuration.listen, credentials))
     return server, port, status
-
-
-def _credentials(parts: Parts) -> grpc.ServerCredentials:
-    """Mutual TLS whose client roots follow the channel's configuration, connection by connection."""
-    configuration = parts.configuration
-    key = _read(configuration.tls_key, "tls_key")
-    certificate = _read(configuration.tls_certificate, "tls_certificate")
-
-    def present() -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], parts.follower.trust.client_roots)
-
-    return grpc.dynamic_ssl_server_credentials(present(), present, require_client_authentication=True)
 
 
 def _guard_port(address: str, bind: Callable[[], int]) -> int:
